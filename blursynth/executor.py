@@ -1,0 +1,140 @@
+"""Who does the work: this process, or worker processes that leave when their parent has died."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_PARENT = "BLURSYNTH_PARENT"
+
+
+class Orphaned(RuntimeError):
+    """The process that started this worker is gone; a resumed run must not meet a live second writer."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without a word: killed, or out of memory."""
+
+
+def leave_if_orphaned() -> None:
+    """Raises `Orphaned` in a worker whose parent has died."""
+    parent = os.environ.get(_PARENT)
+    if parent is not None and int(parent) != os.getpid() and os.getppid() != int(parent):
+        raise Orphaned(f"parent process {parent} is gone")
+
+
+def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    """Results of `function` over `tasks`, as they come; `workers` = 0 works in this process, for debugging.
+
+    Raises what `function` raises, and `WorkerDied` where a worker is killed.
+    """
+    if workers == 0:
+        yield from map(function, tasks)
+        return
+    yield from _in_processes(function, tasks, workers)
+
+
+def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    os.environ[_PARENT] = str(os.getpid())
+    try:
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+            yield from pool(delayed(function)(task) for task in tasks)
+    except TerminatedWorkerError as death:
+        raise WorkerDied(
+            "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
+            "command again, with fewer --workers"
+        ) from death
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        del os.environ[_PARENT]
+
+
+# ---------------------------------------------------------------- locks
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder / ".slice-0-of-1.lock"
+
+
+def _flock(file: IO[str], operation: int) -> bool:
+    """Whether the lock was had. On a file system without locks says so once, and goes on."""
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            sys.stderr.write(f"{file.name}: this file system has no locks; see to it that only one run writes here\n")
+            return True
+        if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def slice_lock(folder: Path) -> Iterator[None]:
+    """Held by every worker while it fills a shard, shared among the workers of one run.
+
+    Raises `Orphaned` in a worker whose parent has died, also where another run has begun since.
+    """
+    leave_if_orphaned()
+    with _lock_path(folder).open("a", encoding="utf-8") as file:
+        if not _flock(file, fcntl.LOCK_SH):
+            raise Orphaned(f"{folder} has been taken over by another run")
+        yield
+
+
+@contextmanager
+def only_run_in(folder: Path, patience_s: float = 30.0) -> Iterator[None]:
+    """Held by a run over its whole time. Raises `ValueError` where another run is writing into `folder`.
+
+    Workers of a killed run finish their sample and leave; for those it waits `patience_s`.
+    """
+    path = _lock_path(folder)
+    with path.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + patience_s
+        while not _flock(file, fcntl.LOCK_EX):
+            file.seek(0)
+            host, _, pid = file.read().strip().rpartition(" ")
+            left_behind = host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid))
+            if not left_behind or time.monotonic() > deadline:
+                raise ValueError(
+                    f"{folder}: another run (process {pid or 'unknown'} on {host or 'an unknown host'}) is writing here; "
+                    "wait for it, or choose another --out"
+                )
+            time.sleep(0.1)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{socket.gethostname()} {os.getpid()}\n")
+        file.flush()
+        # Shared from now on, so that the workers can hold it too; a second run still finds it taken.
+        if not _flock(file, fcntl.LOCK_SH):
+            raise ValueError(f"{folder}: another run started in the same instant; run the command again")
+        yield
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` of this host still works; one that has ended but was not collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z")

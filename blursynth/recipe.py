@@ -1,0 +1,368 @@
+"""A recipe: one YAML list of stages, top to bottom, checked as a whole before any pixel is read."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blursynth.sample import Target
+from blursynth.sources import Source
+from blursynth.stages import STAGES, Stage
+from blursynth.stages.camera import Camera
+from blursynth.stages.finish import Jpeg, ToneCurve
+from blursynth.stages.geometry import CropBorder
+from blursynth.stages.isp import ForwardISP, InverseISP
+from isp import profile as profiles
+from isp.space import Space
+
+Save = Literal["raw", "kernel", "saturated"]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be made, with all its problems at once."""
+
+    def __init__(self, recipe: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"recipe {recipe}: {count}", *(f"  - {problem}" for problem in self.problems)]))
+
+
+class Recipe(BaseModel):
+    """A checked recipe. The docstrings of `blursynth.stages` and `blursynth.sources` say what their keys mean.
+
+    seed               of every draw; with the sample's index and the purpose it addresses one
+    samples_per_shard  pairs in one HDF5 file
+    isp                the ISP of every stage that does not name its own
+    target             ground truth: the source image, or the clean sensor image rendered by the same ISP
+    save               what is stored besides the sRGB pair: the RAW pair, the kernel, the saturation mask
+    bits               of the stored sRGB pair
+    on_error           what a source file that cannot be used does: stop the run, or be skipped and listed
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    samples_per_shard: Annotated[int, Field(ge=1, le=65536)] = 16
+    isp: str = "rsblur/a7r3"
+    source: Annotated[Source, Field(discriminator="use")]
+    target: Target = "source"
+    save: tuple[Save, ...] = ()
+    bits: Literal[8, 16] = 8
+    on_error: Literal["stop", "skip"] = "stop"
+    stages: tuple[Any, ...]  # bound one by one, so that the problems of all come together
+
+    @property
+    def labelled(self) -> Iterator[tuple[str, Stage]]:
+        """Stages with their labels: the name, and name.1, name.2 for later stages of the same name."""
+        seen: dict[str, int] = {}
+        for stage in self.stages:
+            count = seen.get(stage.name, 0)
+            seen[stage.name] = count + 1
+            yield (f"{stage.name}.{count}" if count else stage.name), stage
+
+    def effective(self) -> dict[str, Any]:
+        """This recipe as a document again, overrides applied and defaults written out; it binds to an equal recipe."""
+        document = self.model_dump(mode="json", exclude={"stages"})
+        return document | {"stages": [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the effective recipe."""
+        return hashlib.sha256(json.dumps(self.effective(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every finished pair."""
+        size: tuple[int, int] | None = None
+        for stage in self.stages:
+            size = stage.size_after(size)
+        if size is None:
+            raise ValueError(f"recipe {self.name}: the size of its pairs is not known; the recipe check asks for a crop")
+        return size
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error; YAML itself keeps the last in silence."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        line = node.start_mark.line + 1
+        raise yaml.YAMLError(f'the key "{twice[0]}" stands twice in the block that begins in line {line}; keep one')
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def _shelves() -> list[Traversable]:
+    """Folders of shipped recipes: inside an installed wheel, then beside a checkout."""
+    shelves: list[Traversable] = [files("blursynth") / "recipes"]
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        shelves.append(checkout / "recipes")
+    return [shelf for shelf in shelves if shelf.is_dir()]
+
+
+def _shipped() -> dict[str, Traversable]:
+    found: dict[str, Traversable] = {}
+    for shelf in reversed(_shelves()):
+        found |= {entry.name[:-5]: entry for entry in shelf.iterdir() if entry.name.endswith(".yaml")}
+    return dict(sorted(found.items()))
+
+
+def summaries() -> dict[str, str]:
+    """The first comment line of every shipped recipe."""
+    texts = {name: entry.read_text(encoding="utf-8") for name, entry in _shipped().items()}
+    return {name: text.splitlines()[0].lstrip("# ").partition(": ")[2] for name, text in texts.items()}
+
+
+def _text(name: str) -> str:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise RecipeError(name, [f"expected a readable YAML file, got: {problem}"]) from problem
+    shipped = _shipped()
+    if name not in shipped:
+        raise RecipeError(name, [f"expected one of {', '.join(shipped)} or a .yaml file{_did_you_mean(name, shipped)}"])
+    return shipped[name].read_text(encoding="utf-8")
+
+
+def load(name: str, overrides: Sequence[str] = (), **replaced: Any) -> Recipe:
+    """The shipped recipe `name`, or that in a .yaml file, with dotted overrides such as "camera.iso=[100, 6400]".
+
+    `replaced` are top-level keys given by command-line flags; `None` leaves the recipe's own.
+    Raises `RecipeError` with all problems at once.
+    """
+    try:
+        document = yaml.load(_text(name), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as problem:
+        raise RecipeError(name, [f"expected YAML, got: {problem}"]) from problem
+    if not isinstance(document, dict) or not isinstance(document.get("stages"), list):
+        raise RecipeError(name, ['expected a mapping with a list "stages"; recipes/realblur_j.yaml is an example'])
+    document |= {key: value for key, value in replaced.items() if value is not None}
+    problems = [problem for override in overrides for problem in _override(document, override)]
+    return bind(document, name, problems)
+
+
+def _override(document: dict[str, Any], override: str) -> list[str]:
+    """Applies one "path=value" to `document`; returns the problems it met."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        return [f'--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]']
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        return [f"--set {override}: expected a YAML value, got: {problem}"]
+    if keys[0] in Recipe.model_fields and keys[0] != "stages":
+        place, rest = document, keys
+    else:
+        occurrence = int(keys.pop(1)) if len(keys) > 2 and keys[1].isdigit() else 0
+        named = [at for at, stage in enumerate(document["stages"]) if _stage_name(stage) == keys[0]]
+        if occurrence >= len(named) or len(keys) < 2:
+            known = [*(_stage_name(stage) for stage in document["stages"]), *Recipe.model_fields]
+            return [f'--set {override}: the recipe has no "{path}"{_did_you_mean(keys[0], known)}']
+        at = named[occurrence]
+        stage = document["stages"][at]
+        document["stages"][at] = {keys[0]: dict(stage[keys[0]] or {}) if isinstance(stage, dict) else {}}
+        place, rest = document["stages"][at][keys[0]], keys[1:]
+    for key in rest[:-1]:
+        if not isinstance(place.setdefault(key, {}), dict):
+            return [f'--set {override}: "{key}" is a value, not a block of keys']
+        place = place[key]
+    place[rest[-1]] = value
+    return []
+
+
+def _stage_name(entry: Any) -> str:
+    return str(next(iter(entry))) if isinstance(entry, dict) and entry else str(entry)
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, [str(word) for word in known], n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+# ---------------------------------------------------------------- binding
+
+
+def bind(document: dict[str, Any], name: str, problems: Sequence[str] = ()) -> Recipe:
+    """A recipe from an opened document. Raises `RecipeError` with `problems` and all that it finds itself."""
+    found = list(problems)
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as failure:
+        found += _explained(failure, Recipe, "")
+    stages = []
+    for at, entry in enumerate(document.get("stages", ())):
+        stage, wrong = _bind_stage(at, entry, document.get("isp", Recipe.model_fields["isp"].default))
+        stages.append(stage)
+        found += wrong
+    if recipe is not None and not found:
+        recipe = recipe.model_copy(update={"stages": tuple(stages)})
+        found += _joins(recipe)
+    if recipe is None or found:
+        raise RecipeError(name, found)
+    return recipe
+
+
+def _bind_stage(at: int, entry: Any, default_isp: str) -> tuple[Stage | None, list[str]]:
+    if not (isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)):
+        return None, [f"stages.{at}: expected a name, or a name with its keys, got {entry!r}"]
+    name = _stage_name(entry)
+    keys = entry[name] if isinstance(entry, dict) else None
+    if name not in STAGES:
+        return None, [f'stages.{at}: expected a stage, got "{name}"{_did_you_mean(name, STAGES)}']
+    if not isinstance(keys, dict | None):
+        return None, [f"stages.{at}.{name}: expected keys in braces or on their own lines, got {keys!r}"]
+    values = dict(keys or {})
+    if "isp" in STAGES[name].model_fields and not values.get("isp"):
+        values["isp"] = default_isp
+    try:
+        stage = STAGES[name].model_validate(values)
+    except ValidationError as failure:
+        return None, _explained(failure, STAGES[name], f"stages.{at}.{name}")
+    return stage, [f"stages.{at}.{name}.{problem}" for problem in stage.problems()]
+
+
+def _explained(failure: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
+    """Pydantic's findings in our words: path, what is wrong, a suggestion for a misspelt key."""
+    sentences = []
+    for error in failure.errors():
+        path = ".".join([*([prefix] if prefix else []), *(str(part) for part in error["loc"])])
+        if error["type"] == "extra_forbidden":
+            key = str(error["loc"][-1])
+            known = list(model.model_fields) if len(error["loc"]) == 1 else []
+            sentences.append(f"{path}: unknown key{_did_you_mean(key, known)}")
+        elif error["type"] == "missing":
+            sentences.append(f"{path}: missing; give it a value")
+        else:
+            sentences.append(f"{path}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}")
+    return sentences
+
+
+def _joins(recipe: Recipe) -> list[str]:
+    """Do the stages join: spaces, what each needs, sizes, borders, and the limits of the ISPs?"""
+    found = []
+    space: Space = "srgb"
+    have = {"one_frame"} if recipe.source.use != "frames" else set()
+    have |= {"saturation"} if recipe.source.use == "pairs" else set()
+    size: tuple[int, int] | None = None
+    halo = 0
+    renders_camera = ""
+    camera: Camera | None = None
+    before = "the source"
+    for at, (label, stage) in enumerate(recipe.labelled):
+        where = f"stages.{at}.{label}"
+        if space not in stage.takes:
+            found.append(f"{where}: takes {' or '.join(stage.takes)}, but {before} gives {space}")
+        found += [f"{where}: {_MISSING[need]}" for need in stage.needs if need not in have]
+        if isinstance(stage, Camera):
+            camera = stage
+        if isinstance(stage, InverseISP | ForwardISP):
+            found += [f"{where}: {problem}" for problem in _limits(stage, size, camera)]
+        if isinstance(stage, ForwardISP) and stage.limits.renders == "camera":
+            renders_camera = stage.isp
+        if isinstance(stage, ToneCurve) and renders_camera:
+            found.append(
+                f"{where}: {renders_camera} already renders camera JPEGs, and a response must not be applied twice; "
+                "leave tone_curve out or choose rsblur/srgb"
+            )
+        if isinstance(stage, CropBorder):
+            if stage.pixels < halo:
+                found.append(
+                    f"{where}.pixels: expected at least {halo}, the border that the stages before it spoil, "
+                    f"got {stage.pixels}; raise it, and the crop by twice as much"
+                )
+            halo = 0
+        if isinstance(stage, Jpeg) and any(isinstance(later, CropBorder) for later in recipe.stages[at:]):
+            found.append(f"{where}: its blocks carry spoiled border pixels inwards; put it after crop_border")
+        halo += stage.halo
+        size = stage.size_after(size)
+        if size is not None and min(size) < 1:
+            found.append(f"{where}: nothing is left of the picture, its size would be {size[0]}x{size[1]}")
+            size = None
+            break
+        have |= set(stage.brings)
+        space = stage.gives or space
+        before = f'"{label}"'
+    if space != "srgb":
+        found.append(f"stages: expected the last stage to give srgb, but {before} gives {space}")
+    if "one_frame" not in have:
+        found.append(f'stages: {_MISSING["one_frame"]}')
+    if halo:
+        found.append(f"stages: the border of {halo} pixels is spoiled at the end; add crop_border: {{pixels: {halo}}}")
+    if size is None:
+        found.append("stages: the pairs of a shard must have one size; add crop: {size: 256} (or [height, width])")
+    return found + _saves(recipe, camera, have)
+
+
+_MISSING = {
+    "camera": 'needs a camera; put "camera" before it',
+    "one_frame": 'needs one image, but the source gives frames; put "accumulate" before it',
+    "saturation": 'needs saturation light; put "inverse_isp" or "decode_srgb" before it',
+    "saturated": 'needs to know what is saturated; put "saturate" before it',
+}
+
+
+def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera: Camera | None) -> list[str]:
+    """Limits of the stage's ISP that this recipe would break."""
+    limits = stage.limits
+    found = []
+    if size is not None and any(side % limits.multiple_of for side in size):
+        found.append(
+            f"{stage.isp} needs height and width to be multiples of {limits.multiple_of}, got {size[0]}x{size[1]}; "
+            "change the crop before it"
+        )
+    if limits.needs_reference and isinstance(stage, ForwardISP):
+        found.append(f"{stage.isp} needs an sRGB reference of the scene, which this pipeline does not give")
+    if camera is None:
+        return found
+    wrong = [pattern for pattern in camera.cfa if pattern not in limits.cfas]
+    if wrong:
+        found.append(
+            f"{stage.isp} needs the CFA pattern {' or '.join(limits.cfas)}, got {', '.join(wrong)} (camera.cfa); set "
+            f"camera.cfa to [{', '.join(limits.cfas)}] or choose another ISP"
+        )
+    exif = profiles.load(camera.profile).exif
+    has_iso = camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
+    known = {"iso": has_iso} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
+    unknown = [field for field in limits.needs if not known.get(field, True)]
+    if unknown:
+        found.append(f'{stage.isp} needs {", ".join(unknown)}, which the camera profile "{camera.profile}" does not give')
+    return found
+
+
+def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
+    found = []
+    renders = any(isinstance(stage, ForwardISP) for stage in recipe.stages)
+    if recipe.target == "rendered" and not renders:
+        found.append('target: "rendered" needs a forward_isp; use "source"')
+    if "raw" in recipe.save:
+        if not renders:
+            found.append('save: "raw" needs "mosaic" and "forward_isp"; leave it out')
+        elif camera is not None and profiles.load(camera.profile).levels is None:
+            found.append(f'save: "raw" needs black and white levels, which the profile "{camera.profile}" does not give')
+    for what in ("kernel", "saturated"):
+        if what in recipe.save and what not in have:
+            makes = {"kernel": '"camera_shake" or "kernel_bank"', "saturated": '"saturate"'}[what]
+            found.append(f'save: "{what}" needs {makes} among the stages; leave it out')
+    return found

@@ -1,0 +1,92 @@
+"""`Sample`: one pair in the making, handed from stage to stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from blursynth.rng import generator
+from isp.camera import Camera
+from isp.space import Space
+
+Target = Literal["source", "rendered"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Frozen: a stage returns a changed copy.
+
+    image          what becomes the blurred image, in `space`; `f` frames until they are accumulated, then one
+    sharp          the ground truth, sRGB
+    saturation     per channel, how much of the light that reached a pixel came from clipped places of the source
+    kernel         the blur kernel, where one was drawn
+    saturated      per channel, what `saturate` drove to full scale
+    sharp_frame    which of the frames is the sharp one; `None` where the blurred image came ready-made
+    sharp_sensor   the clean scene in `sensor`
+    bayer          the RAW pair, blurred with noise and sharp without: `bayer` and `sharp_bayer`
+    target         whether `sharp` stays the source image or becomes the clean sensor image, rendered by the same ISP
+    saves          what the recipe wants stored besides the sRGB pair
+    dice           every number drawn for this pair, stored with it
+    stage          label of the stage at work, the first half of every draw's purpose
+    """
+
+    image: Float[Tensor, "f c h w"]
+    space: Space
+    sharp: Float[Tensor, "1 3 h w"]
+    seed: int
+    index: int
+    source: str
+    target: Target = "source"
+    saves: tuple[str, ...] = ()
+    sharp_frame: int | None = 0
+    camera: Camera | None = None
+    saturation: Float[Tensor, "f 3 h w"] | None = None
+    saturated: Bool[Tensor, "1 3 h w"] | None = None
+    kernel: Float[Tensor, "n n"] | None = None
+    sharp_sensor: Float[Tensor, "1 3 h w"] | None = None
+    bayer: Float[Tensor, "1 1 h w"] | None = None
+    sharp_bayer: Float[Tensor, "1 1 h w"] | None = None
+    dice: dict[str, Any] = field(default_factory=dict)
+    stage: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        return self.image.device
+
+    @property
+    def wants_sharp_raw(self) -> bool:
+        return self.target == "rendered" or "raw" in self.saves
+
+    @property
+    def shot(self) -> Camera:
+        """The camera. Raises `ValueError` before a stage has chosen one (the recipe check sees to it)."""
+        if self.camera is None:
+            raise ValueError(f'{self.stage}: needs a camera; put the stage "camera" before it')
+        return self.camera
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """The generator of this pair, this stage and `purpose`."""
+        return generator(self.seed, self.index, f"{self.stage}.{purpose}")
+
+    def replace(self, **changes: Any) -> Sample:
+        return dataclasses.replace(self, **changes)
+
+    def rolled(self, **dice: Any) -> Sample:
+        """This sample with more dice, each under the label of its stage."""
+        return self.replace(dice=self.dice | {f"{self.stage}.{name}": value for name, value in dice.items()})
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
+        """Every image that the sample carries, cut alike; the CFA phase follows."""
+
+        def cut(image: Tensor | None) -> Tensor | None:
+            return None if image is None else image[..., top : top + height, left : left + width]
+
+        images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer")
+        camera = None if self.camera is None else self.camera.crop(top, left)
+        return self.replace(camera=camera, **{name: cut(getattr(self, name)) for name in images})

@@ -1,0 +1,490 @@
+"""Shards: HDF5 files of finished pairs, published whole or not at all.
+
+One shard, `shard-00000.h5`, with its receipt `shard-00000.h5.json` beside it:
+
+| dataset        | shape      | type           | when                | content                                              |
+|----------------|------------|----------------|---------------------|------------------------------------------------------|
+| `/blur`        | n h w 3    | uint8, uint16  | always              | blurred sRGB                                         |
+| `/sharp`       | n h w 3    | as `/blur`     | always              | ground truth, sRGB                                   |
+| `/bayer`       | n h w      | uint16         | save: [raw]         | blurred mosaic with noise, at the camera's levels    |
+| `/sharp_bayer` | n h w      | uint16         | save: [raw]         | sharp mosaic without noise, at the camera's levels   |
+| `/kernel`      | n k k      | float32        | save: [kernel]      | kernel of the convolution, zero-padded               |
+| `/saturated`   | n h w 3    | uint8, 0 or 1  | save: [saturated]   | what was driven to full scale                        |
+| `/record`      | n          | UTF-8 bytes    | always              | JSON: index, source, digest, camera, dice, statistics|
+
+Chunks hold one sample, or tiles of at most 256 px of a larger one; every dataset carries Fletcher-32 checksums.
+Attributes of the file: schema_version, recipe (JSON), recipe_digest, seed, first_index, data_digest, weights_digest,
+device, versions (JSON), and complete = 1, written last. Nothing in it depends on host, time or number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from blursynth.executor import is_alive
+
+if TYPE_CHECKING:
+    import h5py
+
+    from blursynth.recipe import Recipe
+    from blursynth.sample import Sample
+
+SCHEMA_VERSION = 1
+TILE = 256
+MANIFEST = "manifest.json"
+IDENTITY = "identity.json"
+
+
+# ---------------------------------------------------------------- who a folder belongs to
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the pixels of a folder of shards; two runs may share it only where all four agree."""
+
+    recipe: str
+    seed: int
+    data: str
+    weights: str
+
+    def differences(self, other: Identity) -> str:
+        """Both values of every field that differs."""
+        return "; ".join(
+            f"{name} {str(mine)[:12]} here, {str(asdict(other)[name])[:12]} wanted"
+            for name, mine in asdict(self).items()
+            if mine != asdict(other)[name]
+        )
+
+
+def identity_of(folder: Path) -> Identity | None:
+    """The identity that `folder` was claimed for. Raises `ValueError` where it cannot be read."""
+    path = folder / IDENTITY
+    if not path.exists():
+        return None
+    try:
+        return Identity(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as problem:
+        raise ValueError(f"{path}: expected the identity of a folder of shards, got: {problem}") from problem
+
+
+def claim(folder: Path, identity: Identity, *, force: bool = False) -> Path | None:
+    """Makes `folder` belong to `identity`. With `force`, what belongs to another is moved into a subfolder, returned.
+
+    Raises `ValueError` where the folder belongs to another identity and `force` is not set.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = identity_of(folder)
+    moved = None
+    if owner is not None and owner != identity:
+        if not force:
+            raise ValueError(
+                f"{folder}: holds shards of another run ({owner.differences(identity)}); choose another --out, or give "
+                "--force to move them into a subfolder"
+            )
+        moved = _move_aside(folder, owner)
+    if owner is None or moved is not None:
+        publish_text(folder / IDENTITY, json.dumps(asdict(identity), indent=1, sort_keys=True) + "\n")
+    return moved
+
+
+def _move_aside(folder: Path, owner: Identity) -> Path:
+    stem = f"replaced-{owner.recipe[:8]}-{owner.seed}"
+    attempts = (folder / (f"{stem}-{again}" if again else stem) for again in range(10_000))
+    aside = next(place for place in attempts if not place.exists())
+    aside.mkdir()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (path.name.startswith("shard-") or path.name in (MANIFEST, IDENTITY)):
+            path.replace(aside / path.name)
+    return aside
+
+
+# ---------------------------------------------------------------- publishing
+
+
+def _part_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Makes the finished file `part` appear as `path`, and stay there after a power cut."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Writes `text` so that `path` holds either all of it or what it held before."""
+    part = _part_name(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        _publish(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def remove_stale_parts(folder: Path) -> list[Path]:
+    """Removes what writers of this host left whose process is gone. Those of other hosts are not ours to judge."""
+    removed = []
+    for part in sorted(folder.glob("*.part")):
+        host, _, pid = part.name.removesuffix(".part").rpartition(".")
+        if host.endswith(f".{socket.gethostname()}") and pid.isdigit() and not is_alive(int(pid)):
+            part.unlink(missing_ok=True)
+            removed.append(part)
+    return removed
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------- planning
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to fill: which samples, from which clips, into which file. Small enough to send to any worker."""
+
+    path: Path
+    recipe: str
+    identity: Identity
+    device: str
+    samples: tuple[tuple[int, Any], ...]
+
+    @property
+    def first_index(self) -> int:
+        return self.samples[0][0]
+
+
+def path_of(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.h5"
+
+
+def shards_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("shard-*.h5"))
+
+
+def plan(recipe: Recipe, identity: Identity, clips: Any, count: int, folder: Path, device: str) -> list[Job]:
+    """The shards that are still to be made so that `folder` holds samples 0 to `count` - 1.
+
+    Sample i uses clip i mod n, so that a larger count only lengthens. A whole shard without a receipt gets one. The
+    last shard of a shorter run, which ends early, is made again in full length.
+    """
+    text = json.dumps(recipe.effective(), sort_keys=True)
+    jobs = []
+    for number, first in enumerate(range(0, count, recipe.samples_per_shard)):
+        indices = range(first, min(first + recipe.samples_per_shard, count))
+        path = path_of(folder, number)
+        if tried(path, identity) >= len(indices):
+            continue
+        samples = tuple((index, clips[index % len(clips)]) for index in indices)
+        jobs.append(Job(path, text, identity, device, samples))
+    return jobs
+
+
+def tried(path: Path, identity: Identity) -> int:
+    """How many samples the finished shard at `path` covers, skipped ones included; 0 where it is to be made."""
+    receipt = Receipt.of(path)
+    if receipt is None and path.exists() and not problems_of(path, None, identity):
+        receipt = Receipt.from_shard(path)
+        receipt.write(path)
+    return 0 if receipt is None or not path.exists() else receipt.tried
+
+
+# ---------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard holds. `blur_psnr_db` and `saturated_share` are means over its pairs."""
+
+    shard: str
+    sha256: str
+    first_index: int
+    tried: int
+    count: int
+    blur_psnr_db: float | None
+    saturated_share: float
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    @staticmethod
+    def path(shard: Path) -> Path:
+        return shard.with_name(shard.name + ".json")
+
+    @staticmethod
+    def of(shard: Path) -> Receipt | None:
+        """The receipt of `shard`, or `None` where there is no whole one."""
+        try:
+            return Receipt(**json.loads(Receipt.path(shard).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @staticmethod
+    def from_shard(shard: Path) -> Receipt:
+        """The receipt of a verified shard, from its own content."""
+        with open_shard(shard) as file:
+            records = [json.loads(record) for record in file["record"][:]]
+            skipped = json.loads(str(file.attrs["skipped"]))
+            first_index = int(file.attrs["first_index"])
+        ratios = [record["blur_psnr_db"] for record in records if record["blur_psnr_db"] is not None]
+        shares = [record["saturated_share"] for record in records]
+        return Receipt(
+            shard=shard.name,
+            sha256=file_digest(shard),
+            first_index=first_index,
+            tried=len(records) + len(skipped),
+            count=len(records),
+            blur_psnr_db=round(sum(ratios) / len(ratios), 4) if ratios else None,
+            saturated_share=round(sum(shares) / len(shares), 6) if shares else 0.0,
+            skipped=skipped,
+        )
+
+    def write(self, shard: Path) -> None:
+        publish_text(Receipt.path(shard), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+
+
+def _versions() -> str:
+    found = {}
+    for package in ("blursynth", "torch", "numpy", "scipy", "opencv-python", "opencv-python-headless", "h5py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return json.dumps(found, sort_keys=True)
+
+
+def _tile(side: int) -> int:
+    return math.ceil(side / math.ceil(side / TILE))
+
+
+class Writer:
+    """Fills one shard. Used as a context: leaving it in order publishes the shard, leaving it by an error removes it."""
+
+    def __init__(self, job: Job, bits: int) -> None:
+        self._job = job
+        self._bits = bits
+        self._part = _part_name(job.path)
+        self._records: list[str] = []
+        self._skipped: list[dict[str, Any]] = []
+        self.receipt: Receipt | None = None
+
+    def __enter__(self) -> Self:
+        import h5py
+
+        self._file = h5py.File(self._part, "w", track_order=False)
+        return self
+
+    def add(self, sample: Sample, digest: str) -> None:
+        """Appends one finished pair."""
+        arrays = arrays_of(sample, self._bits)
+        for name, array in arrays.items():
+            if name not in self._file:
+                self._create(name, array)
+            self._file[name][len(self._records)] = array
+        self._records.append(record_of(sample, digest, arrays))
+
+    def skip(self, index: int, source: str, reason: str) -> None:
+        """Notes that no pair could be made."""
+        self._skipped.append({"index": index, "source": source, "reason": reason})
+
+    def _create(self, name: str, array: np.ndarray) -> None:
+        length = len(self._job.samples)
+        tiles = tuple(_tile(side) if axis < 2 else side for axis, side in enumerate(array.shape))
+        self._file.create_dataset(
+            name,
+            shape=(length, *array.shape),
+            maxshape=(length, *array.shape),
+            dtype=array.dtype,
+            chunks=(1, *tiles),
+            fletcher32=True,
+            track_times=False,
+        )
+
+    def _finish(self) -> None:
+        for dataset in self._file.values():
+            dataset.resize(len(self._records), axis=0)
+        encoded = [record.encode() for record in self._records]
+        longest = max(map(len, encoded), default=1)
+        self._file.create_dataset(
+            "record",
+            data=np.array(encoded, dtype=f"S{longest}"),
+            chunks=(max(1, len(encoded)),),
+            fletcher32=True,
+            track_times=False,
+        )
+        identity = self._job.identity
+        attributes = {
+            "schema_version": SCHEMA_VERSION,
+            "recipe": self._job.recipe,
+            "recipe_digest": identity.recipe,
+            "seed": identity.seed,
+            "first_index": self._job.first_index,
+            "data_digest": identity.data,
+            "weights_digest": identity.weights,
+            "device": self._job.device.partition(":")[0],
+            "versions": _versions(),
+            "skipped": json.dumps(self._skipped),
+            "complete": 1,
+        }
+        for name, value in attributes.items():
+            self._file.attrs[name] = value
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if problem is None:
+                self._finish()
+            self._file.close()
+            if problem is None:
+                found = problems_of(self._part, None, self._job.identity)
+                if found:
+                    raise OSError(f"{self._job.path}: what was written does not read back: {'; '.join(found)}")
+                receipt = Receipt.from_shard(self._part)
+                self.receipt = Receipt(**(asdict(receipt) | {"shard": self._job.path.name}))
+                _publish(self._part, self._job.path)
+                self.receipt.write(self._job.path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+def arrays_of(sample: Sample, bits: int) -> dict[str, np.ndarray]:
+    """The finished pair as it is stored: what a shard holds of one sample, by dataset. Raises `ValueError` on NaN."""
+    arrays = {
+        "blur": _quantised(sample.image[0].permute(1, 2, 0), 0, 2**bits - 1, f"uint{bits}", "blur"),
+        "sharp": _quantised(sample.sharp[0].permute(1, 2, 0), 0, 2**bits - 1, f"uint{bits}", "sharp"),
+    }
+    if "raw" in sample.saves and sample.bayer is not None and sample.sharp_bayer is not None:
+        if sample.shot.black is None or sample.shot.white is None:
+            raise ValueError(f"save raw: the camera {sample.shot.name[0]} has no black and white level")
+        black, white = float(sample.shot.black[0, 0]), float(sample.shot.white[0])
+        arrays["bayer"] = _quantised(sample.bayer[0, 0], black, white, "uint16", "bayer")
+        arrays["sharp_bayer"] = _quantised(sample.sharp_bayer[0, 0], black, white, "uint16", "sharp_bayer")
+    if "kernel" in sample.saves and sample.kernel is not None:
+        arrays["kernel"] = sample.kernel.cpu().numpy()
+    if "saturated" in sample.saves and sample.saturated is not None:
+        arrays["saturated"] = sample.saturated[0].permute(1, 2, 0).to("cpu").numpy().astype(np.uint8)
+    return arrays
+
+
+def _quantised(values: Any, black: float, white: float, dtype: str, name: str) -> np.ndarray:
+    """`values` with 0 and 1 at `black` and `white`, rounded, clipped to [0, white]."""
+    levels = (values * (white - black) + black).round().clamp(0, white).cpu().numpy()
+    if np.isnan(levels).any():
+        raise ValueError(f"{name}: expected finite values, got NaN; this is a bug of a stage, please report the recipe")
+    return np.ascontiguousarray(levels.astype(dtype))
+
+
+def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str:
+    """One line of JSON: where a pair came from, every number drawn for it, and statistics."""
+    blur, sharp = arrays["blur"].astype(np.float64), arrays["sharp"].astype(np.float64)
+    error = float(((blur - sharp) ** 2).mean()) / np.iinfo(arrays["blur"].dtype).max ** 2
+    saturated = 0.0 if sample.saturated is None else float(sample.saturated.double().mean())
+    return json.dumps(
+        {
+            "index": sample.index,
+            "source": sample.source,
+            "source_digest": digest,
+            "camera": None if sample.camera is None else json.loads(sample.camera.to_json()),
+            "dice": sample.dice,
+            "blur_level": round(float(blur.mean()), 4),
+            "sharp_level": round(float(sharp.mean()), 4),
+            "blur_psnr_db": None if error == 0 else round(-10 * math.log10(error), 4),
+            "saturated_share": round(saturated, 6),
+        },
+        sort_keys=True,
+    )
+
+
+# ---------------------------------------------------------------- reading and checking
+
+
+def open_shard(path: Path) -> h5py.File:
+    """A shard for reading; network file systems often refuse locks, and a published shard never changes."""
+    import h5py
+
+    return h5py.File(path, "r", locking=False)
+
+
+def problems_of(path: Path, receipt: Receipt | None, identity: Identity | None) -> list[str]:
+    """Everything that is wrong with the shard at `path`: all of it is read, and so every checksum is checked."""
+    if receipt is not None and file_digest(path) != receipt.sha256:
+        return ["its bytes differ from those of its receipt"]
+    try:
+        with open_shard(path) as file:
+            return list(_wrong_inside(file, identity))
+    except (OSError, KeyError, ValueError, RuntimeError) as problem:
+        return [f"cannot be read: {problem}"]
+
+
+def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
+    if file.attrs.get("complete") != 1:
+        yield "was not finished"
+        return
+    if identity is not None:
+        found = Identity(
+            str(file.attrs["recipe_digest"]),
+            int(file.attrs["seed"]),
+            str(file.attrs["data_digest"]),
+            str(file.attrs["weights_digest"]),
+        )
+        if found != identity:
+            yield f"belongs to another run: {found.differences(identity)}"
+    records = file["record"][:]
+    for name, dataset in file.items():
+        if len(dataset) != len(records):
+            yield f"/{name} has {len(dataset)} samples, /record has {len(records)}"
+    for position, record in enumerate(records):
+        entry = json.loads(record)
+        index = entry["index"]
+        blur_level, sharp_level = (float(file[name][position].mean()) for name in ("blur", "sharp"))
+        if (blur_level == 0) != (sharp_level == 0):
+            yield f"sample {index}: /{'blur' if blur_level == 0 else 'sharp'} is black, its partner is not"
+        if abs(blur_level - entry["blur_level"]) + abs(sharp_level - entry["sharp_level"]) > 1e-3:
+            yield f"sample {index}: the pictures are not those of its record"
+        if "kernel" in file and not math.isclose(float(file["kernel"][position].sum()), 1, abs_tol=1e-3):
+            yield f"sample {index}: /kernel sums to {float(file['kernel'][position].sum()):g}, not 1"
+        for name in set(file) & {"bayer", "sharp_bayer", "saturated"}:
+            file[name][position]
+
+
+# ---------------------------------------------------------------- sealing
+
+
+def seal(folder: Path, recipe: Recipe, identity: Identity, skipped_files: dict[str, int]) -> dict[str, Any]:
+    """Writes `manifest.json` from the receipts in `folder`, and returns it."""
+    receipts = [receipt for shard in shards_in(folder) if (receipt := Receipt.of(shard)) is not None]
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "recipe": recipe.effective(),
+        "identity": asdict(identity),
+        "count": sum(receipt.count for receipt in receipts),
+        "shards": [asdict(receipt) for receipt in receipts],
+        "skipped_samples": [skipped for receipt in receipts for skipped in receipt.skipped],
+        "skipped_files": dict(sorted(skipped_files.items())),
+    }
+    publish_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return manifest
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """SHA-256 over several texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,147 @@
+"""Blur: a kernel for camera shake, a measured one from a bank, or the mean of frames."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import AfterValidator, Field
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional
+
+from blursynth import kernels
+from blursynth.sample import Sample
+from blursynth.stages.stage import Stage
+from isp.space import Space
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError(f"expected an odd kernel size, got {size}")
+    return size
+
+
+OddSize = Annotated[int, Field(ge=3, le=255), AfterValidator(_odd)]
+
+
+def convolve(image: Float[Tensor, "f c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "f c h w"]:
+    """`image` convolved with a kernel of odd size, borders mirrored; a border as wide as the kernel's radius is invented.
+
+        blurred(p) = sum_q kernel(q) image(p - q)
+
+    By FFT over mirrored borders, whose wrap-around falls on pixels that are cut off again.
+    Raises `ValueError` where the image is not larger than the kernel's radius.
+    """
+    radius = len(kernel) // 2
+    height, width = image.shape[-2:]
+    if radius >= min(height, width):
+        raise ValueError(f"convolve: expected an image larger than the kernel's radius {radius}, got {height}x{width}")
+    padded = functional.pad(image, (radius,) * 4, mode="reflect")
+    fast_height, fast_width = (next_fast_len(side, real=True) for side in padded.shape[-2:])
+    spectrum = torch.fft.rfft2(padded, s=(fast_height, fast_width))
+    transfer = torch.fft.rfft2(kernel.to(image), s=(fast_height, fast_width))
+    blurred = torch.fft.irfft2(spectrum * transfer, s=(fast_height, fast_width))
+    return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
+
+
+def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
+    """`sample` with image and saturation light convolved, and the kernel kept, padded to `stored_size`."""
+    psf = torch.from_numpy(kernel).to(sample.device)
+    saturation = sample.saturation
+    if saturation is not None and bool(saturation.any()):
+        # Convolution may ring below 0 by a float's rounding; light cannot.
+        saturation = convolve(saturation, psf).clamp(min=0)
+    stored = torch.from_numpy(kernels.pad(kernel, stored_size))
+    return sample.replace(image=convolve(sample.image, psf), saturation=saturation, kernel=stored)
+
+
+class CameraShake(Stage):
+    """Uniform blur by a random camera-shake trajectory: the family is drawn out of `families`, the size out of `sizes`.
+
+    Source: boracchi2012; schmidt2013; schuler2016
+    """
+
+    name: ClassVar[str] = "camera_shake"
+    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
+    needs: ClassVar[tuple[str, ...]] = ("one_frame",)
+    brings: ClassVar[tuple[str, ...]] = ("kernel",)
+
+    families: Annotated[tuple[Literal["boracchi_foi", "schmidt", "gaussian_process"], ...], Field(min_length=1)] = (
+        "boracchi_foi",
+        "schmidt",
+        "gaussian_process",
+    )
+    sizes: Annotated[tuple[OddSize, ...], Field(min_length=1)] = tuple(range(5, 31, 2))
+
+    @property
+    def halo(self) -> int:
+        return max(self.sizes) // 2
+
+    def __call__(self, sample: Sample) -> Sample:
+        rng = sample.rng("kernel")
+        family = self.families[int(rng.integers(len(self.families)))]
+        size = self.sizes[int(rng.integers(len(self.sizes)))]
+        kernel = kernels.camera_shake(sample.rng("trajectory"), family, size)
+        return _blurred(sample, kernel, max(self.sizes)).rolled(family=family, size=size)
+
+
+@cache
+def _bank(path: Path) -> list[np.ndarray]:
+    return kernels.read_bank(path)
+
+
+class KernelBank(Stage):
+    """Uniform blur by a measured kernel, drawn uniformly from the files at `path` (.npy, .png, .mat).
+
+    Source: levin2009
+    """
+
+    name: ClassVar[str] = "kernel_bank"
+    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
+    needs: ClassVar[tuple[str, ...]] = ("one_frame",)
+    brings: ClassVar[tuple[str, ...]] = ("kernel",)
+
+    path: Path
+
+    @property
+    def largest(self) -> int:
+        return max(len(kernel) for kernel in _bank(self.path))
+
+    @property
+    def halo(self) -> int:
+        return self.largest // 2
+
+    def problems(self) -> list[str]:
+        try:
+            _bank(self.path)
+        except (ValueError, OSError) as problem:
+            return [f"path: {problem}"]
+        return []
+
+    def files(self) -> list[Path]:
+        return sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+
+    def __call__(self, sample: Sample) -> Sample:
+        bank = _bank(self.path)
+        choice = int(sample.rng("kernel").integers(len(bank)))
+        return _blurred(sample, bank[choice], self.largest).rolled(choice=choice)
+
+
+class Accumulate(Stage):
+    """Blur by exposure: the mean of the frames, and of their saturation light.
+
+    Source: rim2022, RSBlur issue #6
+    """
+
+    name: ClassVar[str] = "accumulate"
+    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
+    brings: ClassVar[tuple[str, ...]] = ("one_frame",)
+
+    def __call__(self, sample: Sample) -> Sample:
+        saturation = None if sample.saturation is None else sample.saturation.mean(0, keepdim=True)
+        return sample.replace(image=sample.image.mean(0, keepdim=True), saturation=saturation)

@@ -1,0 +1,90 @@
+"""With which camera, and how it was set."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from blursynth.sample import Sample
+from blursynth.stages.stage import PositiveRange, Stage
+from isp import profile
+from isp.cfa import PATTERNS, Pattern
+from isp.space import SPACES, Space
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    return low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+class Camera(Stage):
+    """Draws a shot as `profile`'s camera takes them.
+
+    ISO and white balance come together from the profile's table of shots, by frequency, unless `iso` (a range, drawn
+    log-uniformly) or `white_balance` (two ranges, red and blue, drawn uniformly and independently) is given. Exposure,
+    f-number and focal length are drawn log-uniformly from the profile's ranges. A crop may begin at any pixel of the
+    sensor, so that its CFA phase is any of `cfa`.
+
+    Source: rim2022, RSBlur@ae33a6c
+    """
+
+    name: ClassVar[str] = "camera"
+    takes: ClassVar[tuple[Space, ...]] = SPACES
+    brings: ClassVar[tuple[str, ...]] = ("camera",)
+
+    profile: str
+    iso: PositiveRange | Literal["profile"] = "profile"
+    white_balance: tuple[PositiveRange, PositiveRange] | Literal["profile"] = "profile"
+    days: tuple[str, ...] | Literal["all"] = "all"
+    cfa: Annotated[tuple[Pattern, ...], Field(min_length=1)] = PATTERNS
+
+    def problems(self) -> list[str]:
+        try:
+            known = profile.load(self.profile)
+        except (ValueError, OSError) as problem:
+            return [f"profile: {problem}"]
+        found = []
+        if self.white_balance == "profile" and not known.shots:
+            found.append(
+                f'white_balance: the profile "{known.name}" knows no white balance; give ranges for red and blue, as in '
+                "white_balance: [[1.9, 2.4], [1.5, 1.9]]"
+            )
+        days = [shot.day for shot in known.shots if shot.day]
+        unknown = [] if self.days == "all" else [day for day in self.days if day not in days]
+        if unknown:
+            found.append(f"days: expected days out of {', '.join(days) or 'none'}, got {', '.join(unknown)}")
+        return found
+
+    def files(self) -> list[Path]:
+        return [Path(self.profile)] if self.profile.endswith(".yaml") else []
+
+    def __call__(self, sample: Sample) -> Sample:
+        known = profile.load(self.profile)
+        shots = [shot for shot in known.shots if self.days == "all" or shot.day in self.days]
+        shot = None
+        if shots:
+            frequency = np.array([shot.count for shot in shots], dtype=np.float64)
+            shot = shots[int(sample.rng("shot").choice(len(shots), p=frequency / frequency.sum()))]
+        if self.white_balance == "profile":
+            if shot is None:
+                raise ValueError(f'camera: the profile "{known.name}" knows no white balance; set camera.white_balance')
+            red, blue = shot.white_balance
+        else:
+            rng = sample.rng("white_balance")
+            red, blue = (float(rng.uniform(*bounds)) for bounds in self.white_balance)
+        if self.iso == "profile":
+            iso = None if shot is None else shot.iso
+        else:
+            iso = _log_uniform(sample.rng("iso"), self.iso)
+        optics = {
+            field: None if (bounds := getattr(known.exif, field)) is None else _log_uniform(sample.rng(field), bounds)
+            for field in ("exposure_s", "f_number", "focal_mm")
+        }
+        cfa = self.cfa[int(sample.rng("cfa").integers(len(self.cfa)))]
+        camera = known.camera((red, blue), cfa, shot, iso=iso, **optics).to(sample.device)
+        dice = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
+        return sample.replace(camera=camera).rolled(**{name: value for name, value in dice.items() if value is not None})

@@ -1,0 +1,88 @@
+"""One pair from (recipe, seed, index), and one shard from a job: what a worker does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from blursynth import executor, recipe, shard
+from blursynth.recipe import Recipe
+from blursynth.sample import Sample
+from blursynth.sources import Clip
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: bits of FFT and convolution depend on the number, and processes scale better."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _srgb(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Integer pictures (f h w 3) as sRGB in [0, 1], (f 3 h w)."""
+    largest = np.iinfo(pixels.dtype).max
+    planes = torch.from_numpy(pixels.astype(np.float32)).to(device)
+    return (planes / largest).permute(0, 3, 1, 2)
+
+
+def start(clip: Clip, made_by: Recipe, index: int, device: str) -> Sample:
+    """Sample `index` before the first stage. Raises `ValueError` where the clip cannot be read."""
+    pictures = clip.read()
+    place = torch.device(device)
+    image = _srgb(pictures.image, place)
+    if made_by.source.use == "pairs":
+        sharp_frame, sharp = None, _srgb(pictures.sharp[None], place)
+    else:
+        sharp_frame = len(image) // 2
+        sharp = image[sharp_frame : sharp_frame + 1]
+    return Sample(
+        image=image,
+        space="srgb",
+        sharp=sharp,
+        saturation=None if pictures.saturation is None else _srgb(pictures.saturation[None], place),
+        sharp_frame=sharp_frame,
+        seed=made_by.seed,
+        index=index,
+        source=clip.name,
+        target=made_by.target,
+        saves=made_by.save,
+    )
+
+
+def synthesise(clip: Clip, made_by: Recipe, index: int, device: str = "cpu") -> Sample:
+    """Sample `index`, finished: the same whenever and wherever it is made, alone or among others."""
+    sample = start(clip, made_by, index, device)
+    for label, stage in made_by.labelled:
+        sample = stage(sample.replace(stage=label))
+    return sample
+
+
+def fill(job: shard.Job) -> shard.Receipt:
+    """Makes one shard and publishes it.
+
+    Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` where the disk
+    fails, `executor.Orphaned` where the process that wanted the shard is gone.
+    """
+    made_by = recipe.bind(json.loads(job.recipe), job.path.name)
+    with one_thread(), executor.slice_lock(job.path.parent), shard.Writer(job, made_by.bits) as out:
+        for index, clip in job.samples:
+            executor.leave_if_orphaned()
+            try:
+                sample = synthesise(clip, made_by, index, job.device)
+            except (ValueError, OSError) as problem:
+                if made_by.on_error == "stop":
+                    raise ValueError(f"sample {index} ({clip.name}): {problem}") from problem
+                out.skip(index, clip.name, str(problem))
+                continue
+            out.add(sample, clip.digest)
+    if out.receipt is None:
+        raise AssertionError("a writer that was left in order has a receipt")
+    return out.receipt

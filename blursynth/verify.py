@@ -1,0 +1,202 @@
+"""`python -m blursynth.verify DIR`: is everything that was made still there and as it was made?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blursynth import executor, make, recipe, shard, synthesis
+from blursynth.recipe import Recipe
+from blursynth.rng import generator
+from blursynth.shard import Identity, Receipt
+from blursynth.sources import Footage
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder of shards says of itself: its recipe, its identity, and the shards that should be there."""
+
+    path: Path
+    recipe: Recipe
+    identity: Identity
+    expected: dict[str, int]
+    skipped_files: dict[str, int]
+
+    @staticmethod
+    def open(path: Path) -> Folder:
+        """Raises `ValueError` where `path` is not a finished folder of shards."""
+        try:
+            manifest = json.loads((path / shard.MANIFEST).read_text(encoding="utf-8"))
+            return Folder(
+                path,
+                recipe.bind(manifest["recipe"], str(path)),
+                Identity(**manifest["identity"]),
+                {entry["shard"]: entry["tried"] for entry in manifest["shards"]},
+                manifest["skipped_files"],
+            )
+        except recipe.RecipeError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise ValueError(
+                f"{path}: expected a finished folder of shards with a {shard.MANIFEST}, got: {problem}; "
+                "run the blursynth.make command that fills it to its end"
+            ) from problem
+
+    def problems(self) -> dict[str, list[str]]:
+        """What is wrong, by shard; sound shards do not appear."""
+        found = {name: self._problems_of(name) for name in self.expected}
+        owner = shard.identity_of(self.path)
+        if owner != self.identity:
+            found[shard.IDENTITY] = ["differs from the manifest" if owner else "is missing"]
+        for stray in shard.shards_in(self.path):
+            if stray.name not in self.expected:
+                found[stray.name] = ["is not listed in the manifest; it is foreign, or its run was not finished"]
+        return {name: wrong for name, wrong in found.items() if wrong}
+
+    def _problems_of(self, name: str) -> list[str]:
+        path = self.path / name
+        if not path.is_file():
+            return ["is missing"]
+        receipt = Receipt.of(path)
+        found = shard.problems_of(path, receipt, self.identity)
+        if receipt is None:
+            found.append("has no receipt")
+        return found
+
+
+def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str) -> None:
+    """Makes the shards named in `broken` again, and only them.
+
+    Raises `ValueError` where the data, the recipe's files or the weights are not those that the folder was made from.
+    """
+    _same_origin(folder, footage)
+    per_shard = folder.recipe.samples_per_shard
+    with executor.only_run_in(folder.path):
+        shard.remove_stale_parts(folder.path)
+        if shard.IDENTITY in broken:
+            shard.publish_text(folder.path / shard.IDENTITY, json.dumps(asdict(folder.identity), indent=1) + "\n")
+        for number, name in enumerate(sorted(folder.expected)):
+            if name not in broken:
+                continue
+            path = shard.path_of(folder.path, number)
+            path.unlink(missing_ok=True)
+            shard.Receipt.path(path).unlink(missing_ok=True)
+            count = number * per_shard + folder.expected[name]
+            jobs = shard.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device)
+            for job in (job for job in jobs if job.path == path):
+                synthesis.fill(job)
+        shard.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files)
+
+
+def _same_origin(folder: Folder, footage: Footage) -> None:
+    now = make.identity_of(folder.recipe, footage.digest)
+    if now != folder.identity:
+        raise ValueError(
+            f"{folder.path}: was made from other data or settings ({folder.identity.differences(now)}); give the --data "
+            "that it was made from"
+        )
+
+
+def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -> list[str]:
+    """Makes `how_many` random samples again, each alone, and compares them with the shards bit for bit."""
+    _same_origin(folder, footage)
+    entries = [
+        (folder.path / name, position)
+        for name in sorted(folder.expected)
+        if (folder.path / name).is_file()
+        for position in range(_length(folder.path / name))
+    ]
+    rng = generator(folder.recipe.seed, how_many, "verify.resynthesise")
+    chosen = rng.choice(len(entries), size=min(how_many, len(entries)), replace=False)
+    return [problem for at in sorted(chosen) for problem in _differences(folder, footage, *entries[at], device)]
+
+
+def _length(path: Path) -> int:
+    with shard.open_shard(path) as file:
+        return len(file["record"])
+
+
+def _differences(folder: Folder, footage: Footage, path: Path, position: int, device: str) -> list[str]:
+    with shard.open_shard(path) as file:
+        stored = {name: dataset[position] for name, dataset in file.items()}
+    record = stored.pop("record").decode()
+    index = json.loads(record)["index"]
+    clip = footage.clips[index % len(footage.clips)]
+    with synthesis.one_thread():
+        sample = synthesis.synthesise(clip, folder.recipe, index, device)
+    arrays = shard.arrays_of(sample, folder.recipe.bits)
+    found = [
+        f"{path.name}: sample {index}: /{name} differs in {int((array != stored[name]).sum())} values"
+        for name, array in arrays.items()
+        if not np.array_equal(array, stored[name])
+    ]
+    if shard.record_of(sample, clip.digest, arrays) != record:
+        found.append(f"{path.name}: sample {index}: /record differs")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code: 0 all is well (or was repaired), 1 something is wrong, 2 usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m blursynth.verify", description="Is everything that was made still there and as it was made?"
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a finished folder of shards")
+    parser.add_argument("--repair", action="store_true", help="make what is broken again, and only that")
+    parser.add_argument("--resynthesise", type=int, default=0, metavar="K", help="make K random samples again and compare")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="what the folder was made from (default: built-in)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
+    args = parser.parse_args(argv)
+    try:
+        return _verify(args)
+    except recipe.RecipeError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return make.USAGE
+    except (ValueError, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return make.FAILED
+
+
+def _verify(args: argparse.Namespace) -> int:
+    folder = Folder.open(args.folder)
+    found = folder.problems()
+    repaired: list[str] = []
+    differing: list[str] = []
+    if args.repair or args.resynthesise:
+        footage = folder.recipe.source.open(args.data)
+        if args.repair and found:
+            repair(folder, list(found), footage, args.device)
+            left = folder.problems()
+            repaired = [name for name in found if name not in left]
+            found = left
+        if args.resynthesise and not found:
+            differing = resynthesise(folder, footage, args.resynthesise, args.device)
+    result: dict[str, Any] = {
+        "shards": len(folder.expected),
+        "problems": found,
+        "repaired": repaired,
+        "resynthesised": args.resynthesise if not found else 0,
+        "differing": differing,
+    }
+    if args.as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        for name, wrong in found.items():
+            sys.stdout.write(f"{name}: {'; '.join(wrong)}\n")
+        sys.stdout.write("".join(f"{name}: repaired\n" for name in repaired))
+        sys.stdout.write("".join(f"{difference}\n" for difference in differing))
+        whole = len(folder.expected) - len(set(found) & set(folder.expected))
+        again = f", {args.resynthesise} samples made again, {len(differing)} differences" if args.resynthesise else ""
+        sys.stdout.write(f"{whole} of {len(folder.expected)} shards are sound{again}\n")
+    return make.FAILED if found or differing else make.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

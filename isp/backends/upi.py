@@ -1,0 +1,120 @@
+"""Unprocessing Images (Brooks et al. 2019): a hand-written ISP with a smoothstep tone map."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isp import cfa, color, tone
+from isp.camera import Camera
+from isp.contract import Limits
+
+VARIANTS = ("pair", "published", "paramisp")
+
+
+def _restored_highlights(balanced: Float[Tensor, "b 3 h w"], gains: Float[Tensor, "n 3"]) -> Float[Tensor, "b 3 h w"]:
+    """`balanced` divided by the gains, except near white, where the divisor goes to 1 so that clipped stays clipped.
+
+    Source: brooks2019, §3.3
+    """
+    inverse_gain = (1 / gains)[:, :, None, None]
+    gray = balanced.mean(1, keepdim=True)
+    whiteness = ((gray - 0.9).clamp(min=0) / 0.1) ** 2
+    return balanced * torch.maximum(whiteness + (1 - whiteness) * inverse_gain, inverse_gain)
+
+
+def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], pattern: tuple[str, ...]) -> Float[Tensor, "b 3 h w"]:
+    """Bilinear interpolation of the four half-resolution planes, as the published process does for RGGB.
+
+    Each plane keeps its own samples; a missing neighbour repeats the nearest sample of the same plane. Green is the
+    mean of its two planes, but for the sites that have green themselves.
+    Source: brooks2019, google-research/unprocessing process.py
+    """
+    if set(pattern) != {"RGGB"}:
+        raise ValueError(f"upi/published: needs the CFA pattern RGGB, got {', '.join(sorted(set(pattern)))}")
+
+    def spread(plane: Tensor, odd_row: int, odd_column: int) -> Tensor:
+        for dim, odd in ((2, odd_row), (3, odd_column)):
+            outside = plane.narrow(dim, 0 if odd else plane.shape[dim] - 1, 1)
+            before = torch.cat([outside, plane.narrow(dim, 0, plane.shape[dim] - 1)], dim) if odd else plane
+            after = plane if odd else torch.cat([plane.narrow(dim, 1, plane.shape[dim] - 1), outside], dim)
+            between = (before + after) / 2
+            pair = (between, plane) if odd else (plane, between)
+            plane = torch.stack(pair, dim + 1).flatten(dim, dim + 1)
+        return plane
+
+    red = spread(bayer[..., 0::2, 0::2], 0, 0)
+    green_of_red_rows = spread(bayer[..., 0::2, 1::2], 0, 1)
+    green_of_blue_rows = spread(bayer[..., 1::2, 0::2], 1, 0)
+    blue = spread(bayer[..., 1::2, 1::2], 1, 1)
+    green = (green_of_red_rows + green_of_blue_rows) / 2
+    green[..., 0::2, 1::2] = green_of_red_rows[..., 0::2, 1::2]
+    green[..., 1::2, 0::2] = green_of_blue_rows[..., 1::2, 0::2]
+    return torch.cat([red, green, blue], 1)
+
+
+class UPI:
+    """`upi/pair` is a true pair; `upi/published` and `upi/paramisp` are the released codes, which are not.
+
+    | step             | pair                     | published                     | paramisp                |
+    |------------------|--------------------------|-------------------------------|-------------------------|
+    | inverse tone     | smoothstep, then gamma   | smoothstep, then gamma        | gamma, then smoothstep  |
+    | inverse gains    | plain                    | highlights kept, rgb_gain     | plain                   |
+    | clip of sensor   | no                       | [0, 1]                        | no                      |
+    | demosaicing      | Malvar, phase border     | bilinear, RGGB only           | Malvar, replicate       |
+    | forward tone     | gamma, then smoothstep   | gamma alone                   | smoothstep unclipped, then gamma |
+
+    `rgb_gain` is the brightness gain of `published` (the mean of its distribution is 1 / 0.8); its forward ignores it.
+    Source: brooks2019, §3; kim2024, ParamISP@0e4913f models/algorithm.py
+    """
+
+    weights: tuple[str, ...] = ()
+
+    def __init__(self, variant: str = "pair", rgb_gain: float = 1.25) -> None:
+        self.name = f"upi/{variant}"
+        self._variant = variant
+        self._rgb_gain = rgb_gain
+        self.limits = {
+            "pair": Limits(forward_halo=cfa.DEMOSAIC_HALO),
+            "published": Limits(forward_halo=1, cfas=("RGGB",), multiple_of=2),
+            "paramisp": Limits(forward_halo=cfa.DEMOSAIC_HALO),
+        }[variant]
+
+    def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+        """Tone map undone -> gamma undone -> camera matrix undone -> gains undone.
+
+        Source: brooks2019, §3
+        """
+        if self._variant == "paramisp":
+            return color.linear_to_sensor(_inverse_smoothstep_unclipped(tone.inverse_gamma_curve(srgb, 1e-12)), camera)
+        linear = tone.inverse_gamma_curve(tone.inverse_smoothstep(srgb))
+        if self._variant == "pair":
+            return color.linear_to_sensor(linear, camera)
+        balanced = color.apply_matrix(linear, torch.linalg.inv(camera.sensor_to_linear.double()))
+        return _restored_highlights(balanced, camera.white_balance * self._rgb_gain).clamp(0, 1)
+
+    def forward(
+        self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Gains -> clip to white -> demosaic -> camera matrix -> gamma -> tone map, in [0, 1].
+
+        Source: brooks2019, §3
+        """
+        balanced = color.white_balance(bayer, camera).clamp(0, 1)
+        if self._variant == "published":
+            linear = color.apply_matrix(_bilinear_demosaic(balanced, camera.cfa), camera.sensor_to_linear)
+            return tone.gamma_curve(linear.clamp(0, 1))
+        border: cfa.Border = "phase" if self._variant == "pair" else "replicate"
+        linear = color.apply_matrix(cfa.demosaic(balanced, camera.cfa, border), camera.sensor_to_linear)
+        if self._variant == "pair":
+            return tone.smoothstep(tone.gamma_curve(linear.clamp(0, 1)))
+        return tone.gamma_curve(3 * linear**2 - 2 * linear**3, 1e-12)
+
+
+def _inverse_smoothstep_unclipped(values: Tensor) -> Tensor:
+    return 0.5 - torch.sin(torch.asin(1 - 2 * values) / 3)
+
+
+def create(variant: str, device: torch.device | str) -> UPI:
+    return UPI(variant or VARIANTS[0])

@@ -1,0 +1,96 @@
+"""White balance, 3x3 colour matrices, XYZ: everything that takes `sensor` to `linear` and back.
+
+Matrices act on a pixel as a column vector: out_i = sum_j M_ij v_j.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isp import cfa as _cfa
+from isp.camera import Camera
+
+# sRGB primaries, D65 white. Source: iec61966, through RSBlur@ae33a6c (the transpose of its row-convention matrix)
+LINEAR_TO_XYZ = (
+    (0.41245643908969226, 0.3575760776439089, 0.1804374832663989),
+    (0.21267285140562256, 0.7151521552878178, 0.07217499330655956),
+    (0.019333895582329303, 0.11919202588130294, 0.9503040785363677),
+)
+# The inverse as the published code rounds it; differs from the true inverse by 8e-8.
+XYZ_TO_LINEAR = (
+    (3.2404541621141045, -1.537138512797716, -0.4985314095560159),
+    (-0.9692660305051868, 1.8760108454466942, 0.04155601753034981),
+    (0.055643430959114726, -0.20402591351675384, 1.0572251882231791),
+)
+# Bradford chromatic adaptation. Source: rim2022, RSBlur@ae33a6c (M_d652d50)
+D65_TO_D50 = (
+    (1.0477827237215072, 0.022869851951838428, -0.0501353148871517),
+    (0.02951563641572715, 0.9905096959663051, -0.01705024649104856),
+    (-0.009238372726848588, 0.015051532210123824, 0.7520477048739399),
+)
+
+
+def _float64(matrix: object) -> Float[Tensor, "3 3"]:
+    return torch.as_tensor(matrix, dtype=torch.float64)
+
+
+def apply_matrix(image: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "b 3 h w"]:
+    """`matrix` applied to every pixel; one matrix for all images, or one for each."""
+    if len(matrix) not in (1, len(image)):
+        raise ValueError(f"matrix: expected one 3x3 or one for each of the {len(image)} images, got {len(matrix)}")
+    return torch.matmul(matrix.to(image.dtype), image.flatten(2)).unflatten(2, image.shape[2:])
+
+
+def white_balance(bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 1 h w"]:
+    """The mosaic with each photosite multiplied by the white-balance gain of its colour."""
+    return _cfa.site_gains(bayer, camera.white_balance, camera.cfa)
+
+
+def sensor_to_linear(sensor: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+    """White balance, then the camera's matrix; nothing is clipped. Reverse: `linear_to_sensor`.
+
+        linear = sensor_to_linear @ (white_balance * sensor)
+
+    Source: kim2024, §3.2
+    """
+    return apply_matrix(sensor, camera.sensor_to_linear * camera.white_balance[:, None, :])
+
+
+def linear_to_sensor(linear: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+    """The camera's inverse matrix, then white balance undone; nothing is clipped. Reverse: `sensor_to_linear`.
+
+    Source: kim2024, §3.2
+    """
+    inverse = torch.linalg.inv(camera.sensor_to_linear.double()) / camera.white_balance.double()[:, :, None]
+    return apply_matrix(linear, inverse)
+
+
+# ---------------------------------------------------------------- where camera matrices come from
+
+
+def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
+    """`sensor_to_linear` from the LibRaw (Adobe, dcraw) coefficients of a camera, in float64; rows sum to 1.
+
+    White-balanced camera RGB of linear RGB is `xyz_to_sensor @ LINEAR_TO_XYZ` with each row scaled to sum 1, so that
+    white stays white; this is its inverse. Raises `ValueError` where the coefficients are zero or singular.
+    Source: rim2022, RSBlur@ae33a6c (a7r3_xyz2cam)
+    """
+    linear_to_sensor = _float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)
+    linear_to_sensor = linear_to_sensor / linear_to_sensor.sum(1, keepdim=True)
+    if not bool(torch.isfinite(linear_to_sensor).all()) or abs(float(torch.linalg.det(linear_to_sensor))) < 1e-6:
+        raise ValueError(f"xyz_to_sensor: expected an invertible 3x3 with non-zero row sums, got {xyz_to_sensor}")
+    return torch.linalg.inv(linear_to_sensor)
+
+
+def matrix_from_rsblur(color_correction: object) -> Float[Tensor, "3 3"]:
+    """`sensor_to_linear` from the colour correction matrix of one RSBlur capture day, in float64.
+
+    The published matrix is in row convention and acts in D50-adapted XYZ on camera RGB that is read as if it were
+    linear sRGB: linear -> XYZ -> D50 -> matrix -> D65 -> linear.
+    Source: rim2022, RSBlur@ae33a6c (poisson_RSBlur)
+    """
+    to_xyz_d50 = _float64(D65_TO_D50) @ _float64(LINEAR_TO_XYZ)
+    from_xyz_d50 = _float64(XYZ_TO_LINEAR) @ torch.linalg.inv(_float64(D65_TO_D50))
+    return from_xyz_d50 @ _float64(color_correction).T @ to_xyz_d50
