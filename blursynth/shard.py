@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -286,7 +286,7 @@ class Writer:
         self._skipped: list[dict[str, Any]] = []
         self.receipt: Receipt | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Writer:
         import h5py
 
         self._file = h5py.File(self._part, "w", track_order=False)

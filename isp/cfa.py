@@ -113,26 +113,29 @@ def site_gains(
 # ---------------------------------------------------------------- Malvar-He-Cutler
 
 # In eighths; every kernel is symmetric under a half turn, so correlation and convolution agree.
-_GREEN_AT_RED_OR_BLUE = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
-_ALONG_ROW = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
-_ALONG_COLUMN = tuple(zip(*_ALONG_ROW, strict=True))
-_ACROSS = ((0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0))
-_IDENTITY = ((0,) * 5, (0,) * 5, (0, 0, 8, 0, 0), (0,) * 5, (0,) * 5)
+_Kernel = tuple[tuple[float, ...], ...]
+_GREEN_AT_RED_OR_BLUE: _Kernel = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
+_ALONG_ROW: _Kernel = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
+_ALONG_COLUMN: _Kernel = tuple(zip(*_ALONG_ROW, strict=True))
+_ACROSS: _Kernel = ((0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0))
+_IDENTITY: _Kernel = ((0,) * 5, (0,) * 5, (0, 0, 8, 0, 0), (0,) * 5, (0,) * 5)
 
 DEMOSAIC_HALO = 2
 
 
-def _malvar_kernel(pattern: str, site: int, channel: int) -> tuple[tuple[float, ...], ...]:
-    """The 5x5 kernel that estimates `channel` at cell position `site`."""
+def _malvar_kernel(pattern: str, site: int, channel: int) -> Float[Tensor, "5 5"]:
+    """The kernel that estimates `channel` at cell position `site`."""
     here = channels(pattern)[site]
     if here == channel:
-        return _IDENTITY
-    if channel == 1:
-        return _GREEN_AT_RED_OR_BLUE
-    if here != 1:
-        return _ACROSS
-    neighbour_in_row = channels(pattern)[site ^ 1]
-    return _ALONG_ROW if neighbour_in_row == channel else _ALONG_COLUMN
+        eighths = _IDENTITY
+    elif channel == 1:
+        eighths = _GREEN_AT_RED_OR_BLUE
+    elif here != 1:
+        eighths = _ACROSS
+    else:
+        neighbour_in_row = channels(pattern)[site ^ 1]
+        eighths = _ALONG_ROW if neighbour_in_row == channel else _ALONG_COLUMN
+    return torch.tensor(eighths, dtype=torch.float32) / 8
 
 
 @cache
@@ -145,7 +148,7 @@ def _polyphase_kernels(pattern: str) -> Float[Tensor, "12 4 3 3"]:
     weight = torch.zeros(12, 4, 3, 3)
     for channel in range(3):
         for site in range(4):
-            kernel = torch.tensor(_malvar_kernel(pattern, site, channel)) / 8
+            kernel = _malvar_kernel(pattern, site, channel)
             for row in range(-2, 3):
                 for column in range(-2, 3):
                     dy, source_row = divmod(site // 2 + row, 2)

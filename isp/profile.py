@@ -6,7 +6,7 @@ import difflib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
 import yaml
@@ -32,7 +32,7 @@ class Levels(_Part):
     white: float
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> Levels:
         if self.white <= self.black:
             raise ValueError(f"expected white above black, got black {self.black:g} and white {self.white:g}")
         return self
@@ -89,7 +89,7 @@ class Profile(_Part):
     exif: Exif = Exif()
 
     @model_validator(mode="after")
-    def _has_a_matrix(self) -> Self:
+    def _has_a_matrix(self) -> Profile:
         in_every_shot = bool(self.shots) and all(shot.color_correction for shot in self.shots)
         given = (self.xyz_to_sensor is not None) + (self.sensor_to_linear is not None) + in_every_shot
         if given != 1:

@@ -27,7 +27,8 @@ class Camera(Stage):
     ISO and white balance come together from the profile's table of shots, by frequency, unless `iso` (a range, drawn
     log-uniformly) or `white_balance` (two ranges, red and blue, drawn uniformly and independently) is given. Exposure,
     f-number and focal length are drawn log-uniformly from the profile's ranges. A crop may begin at any pixel of the
-    sensor, so that its CFA phase is any of `cfa`.
+    sensor, so that its CFA phase is any of `cfa`. Where a profile's shots belong to capture days, `days` limits the draw
+    to some, or takes the one that stands in the source's path ("source").
 
     Source: rim2022, RSBlur@ae33a6c
     """
@@ -39,7 +40,7 @@ class Camera(Stage):
     profile: str
     iso: PositiveRange | Literal["profile"] = "profile"
     white_balance: tuple[PositiveRange, PositiveRange] | Literal["profile"] = "profile"
-    days: tuple[str, ...] | Literal["all"] = "all"
+    days: tuple[str, ...] | Literal["all", "source"] = "all"
     cfa: Annotated[tuple[Pattern, ...], Field(min_length=1)] = PATTERNS
 
     def problems(self) -> list[str]:
@@ -54,7 +55,9 @@ class Camera(Stage):
                 "white_balance: [[1.9, 2.4], [1.5, 1.9]]"
             )
         days = [shot.day for shot in known.shots if shot.day]
-        unknown = [] if self.days == "all" else [day for day in self.days if day not in days]
+        if self.days == "source" and not days:
+            found.append(f'days: the profile "{known.name}" has no capture days; use "all"')
+        unknown = [] if isinstance(self.days, str) else [day for day in self.days if day not in days]
         if unknown:
             found.append(f"days: expected days out of {', '.join(days) or 'none'}, got {', '.join(unknown)}")
         return found
@@ -62,9 +65,19 @@ class Camera(Stage):
     def files(self) -> list[Path]:
         return [Path(self.profile)] if self.profile.endswith(".yaml") else []
 
+    def _shots(self, known: profile.Profile, source: str) -> list[profile.Shot]:
+        if self.days == "all":
+            return list(known.shots)
+        wanted = source.split("/") if self.days == "source" else self.days
+        shots = [shot for shot in known.shots if shot.day in wanted]
+        if not shots:
+            days = ", ".join(str(shot.day) for shot in known.shots)
+            raise ValueError(f'camera: expected a folder named after a capture day ({days}) in the path, got "{source}"')
+        return shots
+
     def __call__(self, sample: Sample) -> Sample:
         known = profile.load(self.profile)
-        shots = [shot for shot in known.shots if self.days == "all" or shot.day in self.days]
+        shots = self._shots(known, sample.source)
         shot = None
         if shots:
             frequency = np.array([shot.count for shot in shots], dtype=np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class SensorNoise(Stage):
     clip: Literal["none", "white"] = "none"
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _one_origin(self) -> SensorNoise:
         both = self.shot_gain is not None and self.read_std is not None
         neither = self.shot_gain is None and self.read_std is None
         if not ((self.profile is not None and neither) or (self.profile is None and both)):

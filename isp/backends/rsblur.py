@@ -27,10 +27,10 @@ class _Variant:
 # What each variant does, as one table. The published codes linearise and render with the sRGB curve, and leave the
 # camera's response to a later stage; their demosaicing pads with zeros; only the TensorFlow one clips after it.
 _VARIANTS = {
-    "a7r3": _Variant(tone.a7r3_response, tone.inverse_a7r3_response, "phase", (None, 1), "camera"),
-    "srgb": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "phase", (None, 1), "srgb"),
+    "a7r3": _Variant(tone.a7r3_response, tone.inverse_a7r3_response, "phase", (None, 1.0), "camera"),
+    "srgb": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "phase", (None, 1.0), "srgb"),
     "published": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "zero", (None, None), "srgb"),
-    "tensorflow": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "zero", (0, 1), "srgb"),
+    "tensorflow": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "zero", (0.0, 1.0), "srgb"),
 }
 VARIANTS = tuple(_VARIANTS)
 
