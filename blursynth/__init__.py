@@ -1,7 +1,7 @@
 """Synthesis of realistic image-restoration data: sharp images in, HDF5 shards of blurred/sharp pairs out.
 
-    python -m blursynth.make --recipe realblur_j
-    blursynth.ShardDataset("out/realblur_j", crop=128, augment=True)
+python -m blursynth.make --recipe realblur_j
+blursynth.ShardDataset("out/realblur_j", crop=128, augment=True)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -38,7 +38,9 @@ class ShardDataset(Dataset[dict[str, Any]]):
         self._folder = Path(path)
         manifest = self._folder / shard.MANIFEST
         if not manifest.is_file():
-            raise ValueError(f"{self._folder}: expected a finished folder of shards (with {shard.MANIFEST}); run make to the end")
+            raise ValueError(
+                f"{self._folder}: expected a finished folder of shards (with {shard.MANIFEST}); run make to the end"
+            )
         entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
         entries = [entry for entry in entries if entry["count"]]
         self._paths = [self._folder / _file_name(entry["shard"]) for entry in entries]
@@ -48,15 +50,17 @@ class ShardDataset(Dataset[dict[str, Any]]):
                 f"{self._folder}: expected the shards that its manifest lists, got none of {', '.join(missing) or 'them'}; "
                 "run python -m blursynth.verify --repair"
             )
-        self._ends = [sum(entry["count"] for entry in entries[: at + 1]) for at in range(len(entries))]
+        self._ends: list[int] = [sum(entry["count"] for entry in entries[: at + 1]) for at in range(len(entries))]
         self._crop, self._augment, self._seed = crop, augment, seed
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         self._open: OrderedDict[Path, h5py.File] = OrderedDict()
         self._opened_by = os.getpid()
         with shard.open_shard(self._paths[0]) as file:
             height, width = file["blur"].shape[1:3]
         if crop is not None and not 0 < crop <= min(height, width):
-            raise ValueError(f"crop: expected a side of 1 to {min(height, width)} (pairs are {height}x{width}), got {crop}")
+            raise ValueError(
+                f"crop: expected a side of 1 to {min(height, width)} (pairs are {height}x{width}), got {crop}"
+            )
 
     def __len__(self) -> int:
         return self._ends[-1]

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,27 +18,28 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _PARENT = "BLURSYNTH_PARENT"
+_WATCH = "blursynth-watches-its-parent"
 
 
-class Orphaned(RuntimeError):
+class OrphanedError(RuntimeError):
     """The process that started this worker is gone; a resumed run must not meet a live second writer."""
 
 
-class WorkerDied(RuntimeError):
+class WorkerDiedError(RuntimeError):
     """A worker process ended without a word: killed, or out of memory."""
 
 
 def leave_if_orphaned() -> None:
-    """Raises `Orphaned` in a worker whose parent has died."""
+    """Raises `OrphanedError` in a worker whose parent has died."""
     parent = os.environ.get(_PARENT)
     if parent is not None and int(parent) != os.getpid() and os.getppid() != int(parent):
-        raise Orphaned(f"parent process {parent} is gone")
+        raise OrphanedError(f"parent process {parent} is gone")
 
 
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Results of `function` over `tasks`, as they come; `workers` = 0 works in this process, for debugging.
 
-    Raises what `function` raises, and `WorkerDied` where a worker is killed.
+    Raises what `function` raises, and `WorkerDiedError` where a worker is killed.
     """
     if workers == 0:
         yield from map(function, tasks)
@@ -54,15 +56,32 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1):
             pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-            yield from pool(delayed(function)(task) for task in tasks)
+            yield from pool(delayed(_guarded)(function, task) for task in tasks)
     except TerminatedWorkerError as death:
-        raise WorkerDied(
+        raise WorkerDiedError(
             "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
             "command again, with fewer --workers"
         ) from death
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         del os.environ[_PARENT]
+
+
+def _guarded(function: Callable[[Task], Result], task: Task) -> Result:
+    """`function(task)` in a worker that does not outlive its parent, not even while it waits for work."""
+    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_exit_when_orphaned, name=_WATCH, daemon=True).start()
+    return function(task)
+
+
+def _exit_when_orphaned() -> None:
+    while True:
+        time.sleep(0.5)
+        try:
+            leave_if_orphaned()
+        except OrphanedError:
+            # Wherever the work stood: an unfinished shard is a .part file, which the next run removes.
+            os._exit(1)
 
 
 # ---------------------------------------------------------------- locks
@@ -90,12 +109,12 @@ def _flock(file: IO[str], operation: int) -> bool:
 def slice_lock(folder: Path) -> Iterator[None]:
     """Held by every worker while it fills a shard, shared among the workers of one run.
 
-    Raises `Orphaned` in a worker whose parent has died, also where another run has begun since.
+    Raises `OrphanedError` in a worker whose parent has died, also where another run has begun since.
     """
     leave_if_orphaned()
     with _lock_path(folder).open("a", encoding="utf-8") as file:
         if not _flock(file, fcntl.LOCK_SH):
-            raise Orphaned(f"{folder} has been taken over by another run")
+            raise OrphanedError(f"{folder} has been taken over by another run")
         yield
 
 

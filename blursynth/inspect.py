@@ -28,7 +28,9 @@ def shards_of(place: Path) -> list[Path]:
     """The finished shards in a folder, or the one named. Raises `ValueError` where there is none."""
     found = shard.shards_in(place) if place.is_dir() else [place]
     if not found or not all(path.is_file() for path in found):
-        raise ValueError(f"{place}: expected a shard or a folder of shards (shard-00000.h5), got none; run blursynth.make")
+        raise ValueError(
+            f"{place}: expected a shard or a folder of shards (shard-00000.h5), got none; run blursynth.make"
+        )
     return found
 
 
@@ -77,7 +79,9 @@ def _strip(path: Path, at: int, record: dict[str, Any]) -> np.ndarray:
     for column, tile in enumerate(tiles):
         left = column * (_TILE + _GAP) + _GAP // 2
         strip[_CAPTION : _CAPTION + tile.shape[0], left : left + tile.shape[1]] = tile
-    cv2.putText(strip, _caption(record), (_GAP // 2, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(
+        strip, _caption(record), (_GAP // 2, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+    )
     return strip
 
 
@@ -148,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m blursynth.inspect", description="Look at a set of shards.")
     parser.add_argument("place", type=Path, metavar="DIR|FILE", help="folder of shards, or one shard")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="where the contact sheet goes (default: beside the shards)")
+    parser.add_argument(
+        "--out", type=Path, metavar="PNG", help="where the contact sheet goes (default: beside the shards)"
+    )
     parser.add_argument("--pairs", type=int, default=8, metavar="N", help="pairs on the sheet (default: 8)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print statistics as JSON")
     args = parser.parse_args(argv)

@@ -290,7 +290,7 @@ def _read_png(path: Path) -> list[np.ndarray]:
 
 
 def _read_mat(path: Path) -> list[np.ndarray]:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
     import scipy.io
 
     if h5py.is_hdf5(path):

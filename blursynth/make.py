@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if args.recipe is None:
         parser.error("--recipe is needed; --list shows what there is")
-    from blursynth.executor import WorkerDied
+    from blursynth.executor import WorkerDiedError
     from blursynth.recipe import RecipeError
 
     try:
         return make(args)
     except RecipeError as problem:
         return _refuse(str(problem), USAGE)
-    except (ValueError, OSError, WorkerDied) as problem:
+    except (ValueError, OSError, WorkerDiedError) as problem:
         return _refuse(str(problem), FAILED)
     except KeyboardInterrupt:
         return _refuse("interrupted; every finished shard is kept, run the same command again to go on", INTERRUPTED)

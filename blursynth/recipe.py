@@ -87,7 +87,9 @@ class Recipe(BaseModel):
         for stage in self.stages:
             size = stage.size_after(size)
         if size is None:
-            raise ValueError(f"recipe {self.name}: the size of its pairs is not known; the recipe check asks for a crop")
+            raise ValueError(
+                f"recipe {self.name}: the size of its pairs is not known; the recipe check asks for a crop"
+            )
         return size
 
 
@@ -99,7 +101,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         line = node.start_mark.line + 1
@@ -166,7 +168,7 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        return [f'--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]']
+        return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as problem:
@@ -307,7 +309,7 @@ def _joins(recipe: Recipe) -> list[str]:
     if space != "srgb":
         found.append(f"stages: expected the last stage to give srgb, but {before} gives {space}")
     if "one_frame" not in have:
-        found.append(f'stages: {_MISSING["one_frame"]}')
+        found.append(f"stages: {_MISSING['one_frame']}")
     if halo:
         found.append(f"stages: the border of {halo} pixels is spoiled at the end; add crop_border: {{pixels: {halo}}}")
     if size is None:
@@ -347,7 +349,9 @@ def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera
     known = {"iso": has_iso} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
     unknown = [field for field in limits.needs if not known.get(field, True)]
     if unknown:
-        found.append(f'{stage.isp} needs {", ".join(unknown)}, which the camera profile "{camera.profile}" does not give')
+        found.append(
+            f'{stage.isp} needs {", ".join(unknown)}, which the camera profile "{camera.profile}" does not give'
+        )
     return found
 
 
@@ -360,7 +364,9 @@ def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
         if not renders:
             found.append('save: "raw" needs "mosaic" and "forward_isp"; leave it out')
         elif camera is not None and profiles.load(camera.profile).levels is None:
-            found.append(f'save: "raw" needs black and white levels, which the profile "{camera.profile}" does not give')
+            found.append(
+                f'save: "raw" needs black and white levels, which the profile "{camera.profile}" does not give'
+            )
     for what in ("kernel", "saturated"):
         if what in recipe.save and what not in have:
             makes = {"kernel": '"camera_shake" or "kernel_bank"', "saturated": '"saturate"'}[what]

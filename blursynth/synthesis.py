@@ -69,7 +69,7 @@ def fill(job: shard.Job) -> shard.Receipt:
     """Makes one shard and publishes it.
 
     Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` where the disk
-    fails, `executor.Orphaned` where the process that wanted the shard is gone.
+    fails, `executor.OrphanedError` where the process that wanted the shard is gone.
     """
     made_by = recipe.bind(json.loads(job.recipe), job.path.name)
     with one_thread(), executor.slice_lock(job.path.parent), shard.Writer(job, made_by.bits) as out:

@@ -115,7 +115,7 @@ def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -
     ]
     rng = generator(folder.recipe.seed, how_many, "verify.resynthesise")
     chosen = rng.choice(len(entries), size=min(how_many, len(entries)), replace=False)
-    return [problem for at in sorted(chosen) for problem in _differences(folder, footage, *entries[at], device)]
+    return [problem for at in sorted(chosen) for problem in _differences(folder, footage, entries[at], device)]
 
 
 def _length(path: Path) -> int:
@@ -123,7 +123,8 @@ def _length(path: Path) -> int:
         return len(file["record"])
 
 
-def _differences(folder: Folder, footage: Footage, path: Path, position: int, device: str) -> list[str]:
+def _differences(folder: Folder, footage: Footage, entry: tuple[Path, int], device: str) -> list[str]:
+    path, position = entry
     with shard.open_shard(path) as file:
         stored = {name: dataset[position] for name, dataset in file.items()}
     record = stored.pop("record").decode()
@@ -149,7 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a finished folder of shards")
     parser.add_argument("--repair", action="store_true", help="make what is broken again, and only that")
-    parser.add_argument("--resynthesise", type=int, default=0, metavar="K", help="make K random samples again and compare")
+    parser.add_argument(
+        "--resynthesise", type=int, default=0, metavar="K", help="make K random samples again and compare"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="what the folder was made from (default: built-in)")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")

@@ -56,7 +56,9 @@ class Camera:
     def __getitem__(self, row: int) -> Camera:
         """Shot `row` alone, as a batch of one."""
         row = range(len(self))[row]
-        return self._map(lambda tensor: tensor[row : row + 1], name=self.name[row : row + 1], cfa=self.cfa[row : row + 1])
+        return self._map(
+            lambda tensor: tensor[row : row + 1], name=self.name[row : row + 1], cfa=self.cfa[row : row + 1]
+        )
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for field in dataclasses.fields(self):
@@ -82,10 +84,12 @@ class Camera:
             if known is None:
                 return None
             unknown = torch.full_like(known[:1], torch.nan)
-            return torch.cat([
-                value if value is not None else unknown.expand(len(camera), *unknown.shape[1:])
-                for value, camera in zip(values, cameras, strict=True)
-            ])
+            return torch.cat(
+                [
+                    value if value is not None else unknown.expand(len(camera), *unknown.shape[1:])
+                    for value, camera in zip(values, cameras, strict=True)
+                ]
+            )
 
         fields = [f.name for f in dataclasses.fields(Camera) if f.name not in ("name", "cfa")]
         return Camera(
@@ -124,6 +128,8 @@ class Camera:
         needed = {"name", "cfa", "white_balance", "sensor_to_linear"}
         if not isinstance(record, dict) or record.keys() - known or needed - record.keys():
             raise ValueError(f"Camera.from_json: expected an object with the keys {sorted(known)}, got {text[:80]!r}")
-        tensors = {key: torch.tensor([record.get(key)]) for key in known - {"name", "cfa"} if record.get(key) is not None}
+        tensors = {
+            key: torch.tensor([record.get(key)]) for key in known - {"name", "cfa"} if record.get(key) is not None
+        }
         tensors = {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
         return Camera(name=(record["name"],), cfa=(record["cfa"],), **cast(dict[str, Any], tensors))

@@ -114,7 +114,13 @@ def site_gains(
 
 # In eighths; every kernel is symmetric under a half turn, so correlation and convolution agree.
 _Kernel = tuple[tuple[float, ...], ...]
-_GREEN_AT_RED_OR_BLUE: _Kernel = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
+_GREEN_AT_RED_OR_BLUE: _Kernel = (
+    (0, 0, -1, 0, 0),
+    (0, 0, 2, 0, 0),
+    (-1, 2, 4, 2, -1),
+    (0, 0, 2, 0, 0),
+    (0, 0, -1, 0, 0),
+)
 _ALONG_ROW: _Kernel = ((0, 0, 0.5, 0, 0), (0, -1, 0, -1, 0), (-1, 4, 5, 4, -1), (0, -1, 0, -1, 0), (0, 0, 0.5, 0, 0))
 _ALONG_COLUMN: _Kernel = tuple(zip(*_ALONG_ROW, strict=True))
 _ACROSS: _Kernel = ((0, 0, -1.5, 0, 0), (0, 2, 0, 2, 0), (-1.5, 0, 6, 0, -1.5), (0, 2, 0, 2, 0), (0, 0, -1.5, 0, 0))
@@ -158,9 +164,7 @@ def _polyphase_kernels(pattern: str) -> Float[Tensor, "12 4 3 3"]:
     return weight
 
 
-def demosaic(
-    bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str], border: Border = "phase"
-) -> Float[Tensor, "b 3 h w"]:
+def demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str], border: Border = "phase") -> Float[Tensor, "b 3 h w"]:
     """Gradient-corrected linear interpolation; any size from 3x3 on, any range, nothing is clipped.
 
     border="phase" mirrors without repeating the edge, which keeps every colour on its own sites: a flat colour

@@ -40,7 +40,7 @@ def apply_matrix(image: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "n 3 3"]
     """`matrix` applied to every pixel; one matrix for all images, or one for each."""
     if len(matrix) not in (1, len(image)):
         raise ValueError(f"matrix: expected one 3x3 or one for each of the {len(image)} images, got {len(matrix)}")
-    return torch.matmul(matrix.to(image.dtype), image.flatten(2)).unflatten(2, image.shape[2:])
+    return torch.matmul(matrix.to(image.dtype), image.flatten(2)).reshape(image.shape)
 
 
 def white_balance(bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 1 h w"]:
@@ -77,11 +77,12 @@ def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
     white stays white; this is its inverse. Raises `ValueError` where the coefficients are zero or singular.
     Source: rim2022, RSBlur@ae33a6c (a7r3_xyz2cam)
     """
-    linear_to_sensor = _float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)
+    linear_to_sensor: Tensor = _float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)
     linear_to_sensor = linear_to_sensor / linear_to_sensor.sum(1, keepdim=True)
     if not bool(torch.isfinite(linear_to_sensor).all()) or abs(float(torch.linalg.det(linear_to_sensor))) < 1e-6:
         raise ValueError(f"xyz_to_sensor: expected an invertible 3x3 with non-zero row sums, got {xyz_to_sensor}")
-    return torch.linalg.inv(linear_to_sensor)
+    inverse: Tensor = torch.linalg.inv(linear_to_sensor)
+    return inverse
 
 
 def matrix_from_rsblur(color_correction: object) -> Float[Tensor, "3 3"]:
@@ -91,6 +92,7 @@ def matrix_from_rsblur(color_correction: object) -> Float[Tensor, "3 3"]:
     linear sRGB: linear -> XYZ -> D50 -> matrix -> D65 -> linear.
     Source: rim2022, RSBlur@ae33a6c (poisson_RSBlur)
     """
-    to_xyz_d50 = _float64(D65_TO_D50) @ _float64(LINEAR_TO_XYZ)
-    from_xyz_d50 = _float64(XYZ_TO_LINEAR) @ torch.linalg.inv(_float64(D65_TO_D50))
-    return from_xyz_d50 @ _float64(color_correction).T @ to_xyz_d50
+    to_xyz_d50: Tensor = _float64(D65_TO_D50) @ _float64(LINEAR_TO_XYZ)
+    from_xyz_d50: Tensor = _float64(XYZ_TO_LINEAR) @ torch.linalg.inv(_float64(D65_TO_D50))
+    sensor_to_linear: Tensor = from_xyz_d50 @ _float64(color_correction).T @ to_xyz_d50
+    return sensor_to_linear

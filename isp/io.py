@@ -215,6 +215,8 @@ def _png_header(data: bytes, where: str) -> _Header:
     header, transparent, at = None, False, len(_PNG)
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            break
         if name == b"IHDR" and length == 13:
             header = struct.unpack_from(">IIBB", data, at + 8)
         elif name == b"tRNS":

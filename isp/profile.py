@@ -156,5 +156,3 @@ def load(name: str) -> Profile:
         hint = f'; did you mean "{close[0]}"?' if close else ""
         raise ValueError(f'camera profile: expected one of {", ".join(names())} or a .yaml file, got "{name}"{hint}')
     return read((files("isp") / "cameras" / f"{name}.yaml").read_text(encoding="utf-8"), of=f"isp/cameras/{name}.yaml")
-
-

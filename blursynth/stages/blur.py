@@ -46,7 +46,8 @@ def convolve(image: Float[Tensor, "f c h w"], kernel: Float[Tensor, "k k"]) -> F
     spectrum = torch.fft.rfft2(padded, s=(fast_height, fast_width))
     transfer = torch.fft.rfft2(kernel.to(image), s=(fast_height, fast_width))
     blurred = torch.fft.irfft2(spectrum * transfer, s=(fast_height, fast_width))
-    return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
+    inside: Tensor = blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
+    return inside
 
 
 def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:

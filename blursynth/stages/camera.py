@@ -11,8 +11,9 @@ from pydantic import Field
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import PositiveRange, Stage
-from isp import profile
+from isp import profile as profiles
 from isp.cfa import PATTERNS, Pattern
+from isp.profile import Profile, Shot
 from isp.space import SPACES, Space
 
 
@@ -45,7 +46,7 @@ class Camera(Stage):
 
     def problems(self) -> list[str]:
         try:
-            known = profile.load(self.profile)
+            known = profiles.load(self.profile)
         except (ValueError, OSError) as problem:
             return [f"profile: {problem}"]
         found = []
@@ -65,18 +66,20 @@ class Camera(Stage):
     def files(self) -> list[Path]:
         return [Path(self.profile)] if self.profile.endswith(".yaml") else []
 
-    def _shots(self, known: profile.Profile, source: str) -> list[profile.Shot]:
+    def _shots(self, known: Profile, source: str) -> list[Shot]:
         if self.days == "all":
             return list(known.shots)
         wanted = source.split("/") if self.days == "source" else self.days
         shots = [shot for shot in known.shots if shot.day in wanted]
         if not shots:
             days = ", ".join(str(shot.day) for shot in known.shots)
-            raise ValueError(f'camera: expected a folder named after a capture day ({days}) in the path, got "{source}"')
+            raise ValueError(
+                f'camera: expected a folder named after a capture day ({days}) in the path, got "{source}"'
+            )
         return shots
 
     def __call__(self, sample: Sample) -> Sample:
-        known = profile.load(self.profile)
+        known = profiles.load(self.profile)
         shots = self._shots(known, sample.source)
         shot = None
         if shots:
@@ -100,4 +103,6 @@ class Camera(Stage):
         cfa = self.cfa[int(sample.rng("cfa").integers(len(self.cfa)))]
         camera = known.camera((red, blue), cfa, shot, iso=iso, **optics).to(sample.device)
         dice = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
-        return sample.replace(camera=camera).rolled(**{name: value for name, value in dice.items() if value is not None})
+        return sample.replace(camera=camera).rolled(
+            **{name: value for name, value in dice.items() if value is not None}
+        )

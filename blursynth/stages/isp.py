@@ -5,20 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, ClassVar
 
-import isp
 import torch
-from isp import cfa
-from isp.space import Space
 from pydantic import Field
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage
+from isp import ISP, Limits, cfa, create
+from isp.space import Space
 
 
 @cache
-def opened(name: str, device: torch.device | str) -> isp.ISP:
+def opened(name: str, device: torch.device | str) -> ISP:
     """The ISP `name`, opened once in each process."""
-    return isp.create(name, device=device)
+    return create(name, device=device)
 
 
 class _WithISP(Stage):
@@ -27,7 +26,7 @@ class _WithISP(Stage):
     isp: str = ""
 
     @property
-    def limits(self) -> isp.Limits:
+    def limits(self) -> Limits:
         return opened(self.isp, "cpu").limits
 
     def problems(self) -> list[str]:
@@ -62,10 +61,11 @@ class InverseISP(_WithISP):
         if saturation is None:
             saturation = (sample.image >= self.clipped_at).to(sample.image.dtype)
         sensor = inverse(sample.image, sample.shot)
+        sharp_sensor = None
         if sample.sharp_frame is not None:
             sharp_sensor = sensor[sample.sharp_frame : sample.sharp_frame + 1]
-        else:
-            sharp_sensor = inverse(sample.sharp, sample.shot) if sample.wants_sharp_raw else None
+        elif sample.wants_sharp_raw:
+            sharp_sensor = inverse(sample.sharp, sample.shot)
         return sample.replace(image=sensor, space="sensor", saturation=saturation, sharp_sensor=sharp_sensor)
 
 

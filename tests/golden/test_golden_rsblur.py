@@ -25,7 +25,14 @@ golden = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(golden)
 
 # One table of tolerances, absolute. Curves reach 5.1 at an input of 2, hence a relative part of a float's rounding.
-TOLERANCE = {"stage": 1e-6, "table": 3e-4, "inverse_table": 2e-3, "polynomial": 1e-4, "pipeline": 1e-4, "tensorflow": 1e-5}
+TOLERANCE = {
+    "stage": 1e-6,
+    "table": 3e-4,
+    "inverse_table": 2e-3,
+    "polynomial": 1e-4,
+    "pipeline": 1e-4,
+    "tensorflow": 1e-5,
+}
 ROUNDING = 1e-6
 
 
@@ -116,7 +123,7 @@ def parity_recipe(recorded: dict[str, np.ndarray], case: int, *left_out: str) ->
             f"crop.at=[{recorded[f'rr_{case}']}, {recorded[f'cc_{case}']}]",
             f"dihedral.choose=[{_AUGMENTATION[int(recorded[f'aug_{case}'])]}]",
             f"camera.cfa=[{recorded[f'pattern_{case}']}]",
-            "camera.white_balance=[{0}, {1}]".format(*([float(recorded[f"{c}_{case}"])] * 2 for c in ("red", "blue"))),
+            f"camera.white_balance={[[float(recorded[f'{colour}_{case}'])] * 2 for colour in ('red', 'blue')]}",
             f"saturate.strength={[float(recorded[f'alpha_{case}'])] * 2}",
         ],
     )
@@ -154,7 +161,16 @@ def test_golden_pipeline(tmp_path):
 
 def test_golden_pipeline_naive(tmp_path):
     recorded = golden.recording("rsblur_pipeline")
-    isp_stages = ("camera", "inverse_isp", "saturate", "mosaic", "sensor_noise", "forward_isp", "keep_saturated", "tone_curve")
+    isp_stages = (
+        "camera",
+        "inverse_isp",
+        "saturate",
+        "mosaic",
+        "sensor_noise",
+        "forward_isp",
+        "keep_saturated",
+        "tone_curve",
+    )
     for case in cases():
         folder = tmp_path / str(case)
         folder.mkdir()
@@ -282,7 +298,9 @@ def standard_errors(values: np.ndarray) -> tuple[float, float]:
     return values.std() / math.sqrt(len(values)), math.sqrt(max(fourth - values.var() ** 2, 0) / len(values))
 
 
-@pytest.mark.parametrize("setting", ["realblur_u0", "realblur_u0.5", "realblur_u1", "rsblur_u0", "rsblur_u0.5", "rsblur_u1"])
+@pytest.mark.parametrize(
+    "setting", ["realblur_u0", "realblur_u0.5", "realblur_u1", "rsblur_u0", "rsblur_u0.5", "rsblur_u1"]
+)
 def test_golden_noise_statistics(setting):
     recorded = golden.recording("rsblur_noise")
     shot_gain, read_std = (float(value) for value in recorded[f"{setting}_K_sigma"])
@@ -366,7 +384,10 @@ def test_golden_range_of_the_random_scale():
         index=0,
         source="flat",
     )
-    drawn = [noise(base.replace(index=i, stage="sensor_noise")).dice["sensor_noise.shot_gain"] / 8.8915e-5 for i in range(600)]
+    drawn = [
+        noise(base.replace(index=i, stage="sensor_noise")).dice["sensor_noise.shot_gain"] / 8.8915e-5
+        for i in range(600)
+    ]
     ours = np.quantile(drawn, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
     # The recorded ratios are estimated from noisy pixels, and there are 600 of ours.
     assert np.abs(ours - recorded).max() < 0.06
