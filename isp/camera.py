@@ -42,8 +42,8 @@ class Camera:
     focal_mm: Float[Tensor, " b"] | None = None
 
     def __post_init__(self) -> None:
-        for pattern in self.cfa:
-            _cfa.check(pattern, of=f'camera "{self.name[0]}"')
+        for pattern, name in zip(self.cfa, self.name, strict=False):
+            _cfa.check(pattern, of=f'camera "{name}"')
         for field, tensor in self._tensors():
             if len(tensor) != len(self):
                 raise ValueError(f"Camera.{field}: expected {len(self)} rows (one for each cfa), got {len(tensor)}")

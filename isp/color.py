@@ -12,7 +12,7 @@ from torch import Tensor
 from isp import cfa as _cfa
 from isp.camera import Camera
 
-# sRGB primaries, D65 white. Source: iec61966, through RSBlur@ae33a6c (the transpose of its row-convention matrix)
+# sRGB primaries, D65 white. Source: iec61966; rim2022, RSBlur@ae33a6c (the transpose of its row-convention matrix)
 LINEAR_TO_XYZ = (
     (0.41245643908969226, 0.3575760776439089, 0.1804374832663989),
     (0.21267285140562256, 0.7151521552878178, 0.07217499330655956),
@@ -61,7 +61,7 @@ def sensor_to_linear(sensor: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[
 def linear_to_sensor(linear: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
     """The camera's inverse matrix, then white balance undone; nothing is clipped. Reverse: `sensor_to_linear`.
 
-    Source: kim2024, §3.2
+    Source: kim2024, §3.3
     """
     inverse = torch.linalg.inv(camera.sensor_to_linear.double()) / camera.white_balance.double()[:, :, None]
     return apply_matrix(linear, inverse)

@@ -97,12 +97,14 @@ class Profile(_Part):
         return self
 
     def matrix(self, shot: Shot | None = None) -> torch.Tensor:
-        """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot."""
+        """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot; `ValueError` where that is not given."""
         if shot is not None and shot.color_correction is not None:
             return color.matrix_from_rsblur(shot.color_correction)
         if self.xyz_to_sensor is not None:
             return color.matrix_from_libraw(self.xyz_to_sensor)
-        return torch.tensor(self.sensor_to_linear, dtype=torch.float64)
+        if self.sensor_to_linear is not None:
+            return torch.tensor(self.sensor_to_linear, dtype=torch.float64)
+        raise ValueError(f'camera profile "{self.name}": its matrix belongs to the shot; give one of its shots')
 
     def camera(
         self,

@@ -128,7 +128,7 @@ def a7r3_polynomial(linear: Values) -> Values:
 def smoothstep(linear: Values) -> Values:
     """The S-shaped global tone map 3 t^2 - 2 t^3 of t clipped to [0, 1].
 
-    Source: brooks2019, eq. 4
+    Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
     t = linear.clamp(0, 1)
     return t * t * (3 - 2 * t)
@@ -137,7 +137,7 @@ def smoothstep(linear: Values) -> Values:
 def inverse_smoothstep(srgb: Values) -> Values:
     """1/2 - sin(asin(1 - 2 y) / 3) of y clipped to [0, 1]; undoes `smoothstep`.
 
-    Source: brooks2019, §3.1
+    Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
     return 0.5 - torch.sin(torch.asin(1 - 2 * srgb.clamp(0, 1)) / 3)
 
@@ -145,7 +145,7 @@ def inverse_smoothstep(srgb: Values) -> Values:
 def gamma_curve(linear: Values, floor: float = 1e-8) -> Values:
     """max(x, floor)^(1/2.2); the floor keeps the gradient finite and turns black into floor^(1/2.2).
 
-    Source: brooks2019, §3.1
+    Source: brooks2019, unprocessing@9928956 (process.py)
     """
     return linear.clamp(min=floor) ** (1 / 2.2)
 
@@ -153,6 +153,6 @@ def gamma_curve(linear: Values, floor: float = 1e-8) -> Values:
 def inverse_gamma_curve(srgb: Values, floor: float = 1e-8) -> Values:
     """max(x, floor)^2.2.
 
-    Source: brooks2019, §3.1
+    Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
     return srgb.clamp(min=floor) ** 2.2

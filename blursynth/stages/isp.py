@@ -40,7 +40,7 @@ class _WithISP(Stage):
 class InverseISP(_WithISP):
     """sRGB to what the sensor saw. Pixels of the source at or above `clipped_at` count as clipped: saturation light.
 
-    Ready-made saturation masks are kept. Source: kim2024, §3.1; rim2022, RSBlur issue #6 (masks)
+    Ready-made saturation masks are kept. Source: kim2024, §3.3; rim2022, RSBlur issue #6 (masks)
     """
 
     name: ClassVar[str] = "inverse_isp"
@@ -72,7 +72,7 @@ class InverseISP(_WithISP):
 class Mosaic(Stage):
     """The sensor through its colour filter array, for the blurred and the sharp scene alike.
 
-    Source: kim2024, §3.1
+    Source: kim2024, §3.2
     """
 
     name: ClassVar[str] = "mosaic"
@@ -91,7 +91,7 @@ class Mosaic(Stage):
 class ForwardISP(_WithISP):
     """The mosaic to sRGB. With `target: rendered`, the clean sharp mosaic becomes the ground truth the same way.
 
-    Source: kim2024, §3.1
+    Source: kim2024, §3.2
     """
 
     name: ClassVar[str] = "forward_isp"

@@ -32,7 +32,7 @@ def poisson_of_normal(normal: Values, rate: Values) -> Values:
         floor(rate + sqrt(rate) z + 1/3 + z^2/6 - (z/36 + z^3/72) / sqrt(rate))
 
     which is Cornish-Fisher's expansion with the correction for whole numbers.
-    Source: giles2016, §2.3
+    Source: giles2016, normal asymptotic expansion
     """
     safe = rate.clamp(min=_EXACT_BELOW)
     root = safe.sqrt()

@@ -16,7 +16,7 @@ VARIANTS = ("pair", "published", "paramisp")
 def _restored_highlights(balanced: Float[Tensor, "b 3 h w"], gains: Float[Tensor, "n 3"]) -> Float[Tensor, "b 3 h w"]:
     """`balanced` divided by the gains, except near white, where the divisor goes to 1 so that clipped stays clipped.
 
-    Source: brooks2019, §3.3
+    Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
     inverse_gain = (1 / gains)[:, :, None, None]
     gray = balanced.mean(1, keepdim=True)
@@ -24,15 +24,23 @@ def _restored_highlights(balanced: Float[Tensor, "b 3 h w"], gains: Float[Tensor
     return balanced * torch.maximum(whiteness + (1 - whiteness) * inverse_gain, inverse_gain)
 
 
-def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], pattern: tuple[str, ...]) -> Float[Tensor, "b 3 h w"]:
+def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], patterns: tuple[str, ...]) -> Float[Tensor, "b 3 h w"]:
     """Bilinear interpolation of the four half-resolution planes, as the published process does for RGGB.
 
     Each plane keeps its own samples; a missing neighbour repeats the nearest sample of the same plane. Green is the
     mean of its two planes, but for the sites that have green themselves.
-    Source: brooks2019, google-research/unprocessing process.py
+    Raises `ValueError` for another pattern or an odd side.
+    Source: brooks2019, unprocessing@9928956 (process.py)
     """
-    if set(pattern) != {"RGGB"}:
-        raise ValueError(f"upi/published: needs the CFA pattern RGGB, got {', '.join(sorted(set(pattern)))}")
+    others = sorted(set(patterns) - {"RGGB"})
+    if others:
+        raise ValueError(
+            f"upi/published: needs the CFA pattern RGGB, got {', '.join(others)}; set camera.cfa to [RGGB] "
+            "or choose another ISP"
+        )
+    height, width = bayer.shape[-2:]
+    if height % 2 or width % 2:
+        raise ValueError(f"upi/published: height and width must be multiples of 2, got {height}x{width}; crop before it")
 
     def spread(plane: Tensor, odd_row: int, odd_column: int) -> Tensor:
         for dim, odd in ((2, odd_row), (3, odd_column)):
@@ -57,16 +65,20 @@ def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], pattern: tuple[str, ...]
 class UPI:
     """`upi/pair` is a true pair; `upi/published` and `upi/paramisp` are the released codes, which are not.
 
-    | step             | pair                     | published                     | paramisp                |
-    |------------------|--------------------------|-------------------------------|-------------------------|
-    | inverse tone     | smoothstep, then gamma   | smoothstep, then gamma        | gamma, then smoothstep  |
-    | inverse gains    | plain                    | highlights kept, rgb_gain     | plain                   |
-    | clip of sensor   | no                       | [0, 1]                        | no                      |
-    | demosaicing      | Malvar, phase border     | bilinear, RGGB only           | Malvar, replicate       |
-    | forward tone     | gamma, then smoothstep   | gamma alone                   | smoothstep unclipped, then gamma |
+    | step                  | pair                       | published                  | paramisp                   |
+    |-----------------------|----------------------------|----------------------------|----------------------------|
+    | tone curve undone     | smoothstep, then gamma     | smoothstep, then gamma     | gamma, then smoothstep     |
+    | gains undone          | plain                      | near white kept; rgb_gain  | plain                      |
+    | clip of `sensor`      | none                       | [0, 1]                     | none                       |
+    | clip of the mosaic    | [0, 1], after the gains    | [0, 1], after the gains    | [0, 1], after the gains    |
+    | demosaicing           | Malvar, phase border       | bilinear, RGGB only        | Malvar, replicate border   |
+    | clip after the matrix | [0, 1]                     | [0, 1]                     | none: above 1 folds back   |
+    | tone curve            | gamma, then smoothstep     | gamma alone                | smoothstep, then gamma     |
 
-    `rgb_gain` is the brightness gain of `published` (the mean of its distribution is 1 / 0.8); its forward ignores it.
-    Source: brooks2019, §3; kim2024, ParamISP@0e4913f models/algorithm.py
+    `rgb_gain` is the brightness gain that `published` divides by (there it is drawn as 1 / N(0.8, 0.1)) and that its
+    forward does not restore. The released code of `paramisp` leaves sRGB above 1 where the matrix gives less than -0.5;
+    here it is clipped.
+    Source: brooks2019, unprocessing@9928956; kim2024, ParamISP@0e4913f (models/algorithm.py)
     """
 
     weights: tuple[str, ...] = ()
@@ -82,14 +94,15 @@ class UPI:
         }[variant]
 
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-        """Tone map undone -> gamma undone -> camera matrix undone -> gains undone.
+        """Tone curve undone -> camera matrix undone -> gains undone.
 
-        Source: brooks2019, §3
+        Source: brooks2019, unprocessing@9928956 (unprocess.py); kim2024, ParamISP@0e4913f (models/algorithm.py)
         """
         if self._variant == "paramisp":
-            return color.linear_to_sensor(_inverse_smoothstep_unclipped(tone.inverse_gamma_curve(srgb, 1e-12)), camera)
-        linear = tone.inverse_gamma_curve(tone.inverse_smoothstep(srgb))
-        if self._variant == "pair":
+            linear = tone.inverse_smoothstep(tone.inverse_gamma_curve(srgb, 1e-12))
+        else:
+            linear = tone.inverse_gamma_curve(tone.inverse_smoothstep(srgb))
+        if self._variant != "published":
             return color.linear_to_sensor(linear, camera)
         balanced = color.apply_matrix(linear, torch.linalg.inv(camera.sensor_to_linear.double()))
         return _restored_highlights(balanced, camera.white_balance * self._rgb_gain).clamp(0, 1)
@@ -97,9 +110,9 @@ class UPI:
     def forward(
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Gains -> clip to white -> demosaic -> camera matrix -> gamma -> tone map, in [0, 1].
+        """Gains -> clip to white -> demosaic -> camera matrix -> tone curve, in [0, 1].
 
-        Source: brooks2019, §3
+        Source: brooks2019, unprocessing@9928956 (process.py); kim2024, ParamISP@0e4913f (models/algorithm.py)
         """
         balanced = color.white_balance(bayer, camera).clamp(0, 1)
         if self._variant == "published":
@@ -109,11 +122,7 @@ class UPI:
         linear = color.apply_matrix(cfa.demosaic(balanced, camera.cfa, border), camera.sensor_to_linear)
         if self._variant == "pair":
             return tone.smoothstep(tone.gamma_curve(linear.clamp(0, 1)))
-        return tone.gamma_curve(3 * linear**2 - 2 * linear**3, 1e-12)
-
-
-def _inverse_smoothstep_unclipped(values: Tensor) -> Tensor:
-    return 0.5 - torch.sin(torch.asin(1 - 2 * values) / 3)
+        return tone.gamma_curve(3 * linear**2 - 2 * linear**3, 1e-12).clamp(max=1)
 
 
 def create(variant: str, device: torch.device | str) -> UPI:

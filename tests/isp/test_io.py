@@ -20,7 +20,10 @@ from isp.io import decode_jpeg, encode_jpeg, read_image, replace_file, write_ima
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 DICE = np.random.Generator(np.random.PCG64(0))
-NOISE = {8: DICE.integers(0, 2**8, (37, 53, 3), dtype=np.uint8), 16: DICE.integers(0, 2**16, (37, 53, 3), dtype=np.uint16)}
+NOISE = {
+    8: DICE.integers(0, 2**8, (37, 53, 3), dtype=np.uint8),
+    16: DICE.integers(0, 2**16, (37, 53, 3), dtype=np.uint16),
+}
 SMOOTH = np.asarray(Image.fromarray(NOISE[8][:5, :7]).resize((53, 37), Image.Resampling.BICUBIC))
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda image: image,
@@ -302,7 +305,9 @@ def test_what_cannot_be_read_right_is_refused(tmp_path, case, capfd):
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.png: expected an image file, got nothing there; check the path"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.png: expected an image file, got nothing there; check the path"
+    ):
         read_image(tmp_path / "none.png")
     with pytest.raises(ValueError, match=r"expected a readable image file, got a folder; check the path"):
         read_image(tmp_path)
@@ -396,14 +401,24 @@ def test_a_flipped_bit_in_a_png_is_noticed(tmp_path, byte):
 @pytest.mark.parametrize(
     ("name", "image", "options", "words"),
     [
-        ("a.gif", NOISE[8], {}, r'expected a name ending in \.jpeg, \.jpg, \.png, \.tif, \.tiff, got "\.gif"; rename it'),
+        (
+            "a.gif",
+            NOISE[8],
+            {},
+            r'expected a name ending in \.jpeg, \.jpg, \.png, \.tif, \.tiff, got "\.gif"; rename it',
+        ),
         ("a", NOISE[8], {}, r'got ""; rename it'),
         ("a.jpg", NOISE[16], {}, r"a\.jpg: expected uint8, got uint16; convert it, or choose \.png"),
         ("a.png", NOISE[8] / 255, {}, r"a\.png: expected uint8 or uint16, got float64; convert it"),
         ("a.png", opaque(NOISE[8]), {}, r"expected the shape \(h, w, 3\) or \(h, w\), got \(37, 53, 4\); reshape it"),
         ("a.png", NOISE[8][:0], {}, r"got \(0, 53, 3\)"),
         ("a.jpg", NOISE[8], {"quality": 0}, r"expected a quality of 1 to 100, got 0"),
-        ("a.jpg", np.zeros((1, 70000), np.uint8), {}, r"expected a size that \.jpg can hold, got 1x70000; make it smaller"),
+        (
+            "a.jpg",
+            np.zeros((1, 70000), np.uint8),
+            {},
+            r"expected a size that \.jpg can hold, got 1x70000; make it smaller",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, name, image, options, words):
@@ -443,7 +458,9 @@ def test_replace_file(tmp_path):
 def test_jpeg_in_memory_refuses_the_rest():
     with pytest.raises(ValueError, match=r"encode_jpeg: expected uint8, got uint16"):
         encode_jpeg(NOISE[16], 90)
-    with pytest.raises(ValueError, match=r"decode_jpeg: expected the bytes of a JPEG file, got \d+ bytes that start with .*PNG"):
+    with pytest.raises(
+        ValueError, match=r"decode_jpeg: expected the bytes of a JPEG file, got \d+ bytes that start with .*PNG"
+    ):
         decode_jpeg(WHOLE["png"])
     with pytest.raises(ValueError, match=r"decode_jpeg: expected a whole JPEG file"):
         decode_jpeg(WHOLE["jpeg"][:-2])
@@ -451,7 +468,9 @@ def test_jpeg_in_memory_refuses_the_rest():
 
 def test_opencv_that_cannot_be_imported_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match=r"install the Debian package libgl1, or `pip install opencv-python-headless`"):
+    with pytest.raises(
+        ImportError, match=r"install the Debian package libgl1, or `pip install opencv-python-headless`"
+    ):
         read(tmp_path, WHOLE["png"])
 
 
@@ -460,3 +479,8 @@ def test_opencv_gets_its_log_level_back(tmp_path):
     before = cv2.utils.logging.getLogLevel()
     refused(tmp_path, REFUSED["odd compression"][0])
     assert before == cv2.utils.logging.getLogLevel() != cv2.utils.logging.LOG_LEVEL_SILENT
+
+
+@pytest.mark.parametrize("case", ["tiff directory first", "tiff 16 bit", "png", "jpeg"])
+def test_a_file_without_its_last_byte_is_called_truncated(tmp_path, case):
+    assert "got a truncated or damaged one; copy it again" in refused(tmp_path, WHOLE[case][:-1])
