@@ -111,15 +111,14 @@ _A7R3_POLYNOMIAL = (
 def a7r3_polynomial(linear: Values) -> Values:
     """The published degree-7 fit of `a7r3_response`, clipped to [0, 1]; for parity only.
 
-    It is not monotone (it falls between 0.830 and 0.887), is 0 up to 0.0011, and cannot be inverted. Evaluated by
-    Horner's rule in float64, since the published float32 sum is uncertain by 6e-5.
+    It is not monotone (it falls between 0.830 and 0.887), is 0 up to 0.0011, and cannot be inverted. Its terms reach
+    370, so that the published float32 sum is uncertain by 6e-5; Horner's rule here is a little better.
     Source: rim2022, RSBlur@ae33a6c (a7r3_polynomial_alpha.mat)
     """
-    powers = linear.double()
-    value = torch.full_like(powers, _A7R3_POLYNOMIAL[-1])
+    value = torch.full_like(linear, _A7R3_POLYNOMIAL[-1])
     for coefficient in reversed(_A7R3_POLYNOMIAL[:-1]):
-        value = value * powers + coefficient
-    return value.clamp(0, 1).to(linear.dtype)
+        value = value * linear + coefficient
+    return value.clamp(0, 1)
 
 
 # ---------------------------------------------------------------- Unprocessing

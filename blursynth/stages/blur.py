@@ -55,10 +55,12 @@ def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
     psf = torch.from_numpy(kernel).to(sample.device)
     saturation = sample.saturation
     if saturation is not None and bool(saturation.any()):
-        # Convolution may ring below 0 by a float's rounding; light cannot.
-        saturation = convolve(saturation, psf).clamp(min=0)
+        image, saturation = convolve(torch.cat([sample.image, saturation]), psf).chunk(2)
+        saturation = saturation.clamp(min=0)  # convolution may ring below 0 by a float's rounding; light cannot
+    else:
+        image = convolve(sample.image, psf)
     stored = torch.from_numpy(kernels.pad(kernel, stored_size))
-    return sample.replace(image=convolve(sample.image, psf), saturation=saturation, kernel=stored)
+    return sample.replace(image=image, saturation=saturation, kernel=stored)
 
 
 class CameraShake(Stage):
