@@ -22,7 +22,7 @@ class Limits:
     forward_halo     the same for `forward`
     needs            `Camera` fields that must be known, besides the ones that are never unknown
     needs_reference  `forward` wants the sRGB image of the same scene
-    renders          "srgb" where `forward` ends in the sRGB curve, "camera" where it already looks like the camera's JPEG
+    renders          "srgb" where `forward` ends in a plain gamma or the sRGB curve, "camera" where in a tone map of its own
     """
 
     cfas: tuple[str, ...] = PATTERNS

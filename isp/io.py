@@ -28,7 +28,8 @@ def read_image(path: str | Path) -> Picture:
     """The picture in a PNG, JPEG or TIFF file of 8 or 16 bits, turned upright as its EXIF orientation says.
 
     Greyscale becomes three equal channels, a palette its colours; an alpha channel that is opaque everywhere is
-    dropped. The content decides on the format, not the name.
+    dropped. The content decides on the format, not the name. Damage in the middle of a file is noticed in a PNG only:
+    JPEG and TIFF carry no checksums.
 
     Raises `FileNotFoundError` for a missing file, `ValueError` for whatever cannot be read completely and exactly:
     truncated files, transparency, floating point, CMYK, tiles, planes and several pages in a TIFF, animations.

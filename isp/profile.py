@@ -97,7 +97,10 @@ class Profile(_Part):
         return self
 
     def matrix(self, shot: Shot | None = None) -> torch.Tensor:
-        """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot; `ValueError` where that is not given."""
+        """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot.
+
+        Raises `ValueError` where it does and no shot is given.
+        """
         if shot is not None and shot.color_correction is not None:
             return color.matrix_from_rsblur(shot.color_correction)
         if self.xyz_to_sensor is not None:

@@ -30,9 +30,9 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 
 def _module(backend: str) -> Any:
+    plug_ins = _plug_ins()
     if backend in BUILT_IN:
         return import_module(BUILT_IN[backend])
-    plug_ins = _plug_ins()
     if backend not in plug_ins:
         known = [*BUILT_IN, *plug_ins]
         close = difflib.get_close_matches(backend, known, n=1)

@@ -40,7 +40,7 @@ def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], patterns: tuple[str, ...
         )
     height, width = bayer.shape[-2:]
     if height % 2 or width % 2:
-        raise ValueError(f"upi/published: height and width must be multiples of 2, got {height}x{width}; crop before it")
+        raise ValueError(f"upi/published: height and width must be multiples of 2, got {height}x{width}")
 
     def spread(plane: Tensor, odd_row: int, odd_column: int) -> Tensor:
         for dim, odd in ((2, odd_row), (3, odd_column)):
@@ -88,9 +88,9 @@ class UPI:
         self._variant = variant
         self._rgb_gain = rgb_gain
         self.limits = {
-            "pair": Limits(forward_halo=cfa.DEMOSAIC_HALO),
+            "pair": Limits(forward_halo=cfa.DEMOSAIC_HALO, renders="camera"),
             "published": Limits(forward_halo=1, cfas=("RGGB",), multiple_of=2),
-            "paramisp": Limits(forward_halo=cfa.DEMOSAIC_HALO),
+            "paramisp": Limits(forward_halo=cfa.DEMOSAIC_HALO, renders="camera"),
         }[variant]
 
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-_SMALL = Path(__file__).parent / "rsblur_small"
+_SMALL = Path(__file__).parent / "small"
 _SHARED = Path(__file__).parents[2].parent / "shared" / "golden"
 
 
