@@ -78,7 +78,12 @@ class ShardDataset(Dataset[dict[str, Any]]):
         file = self._file(self._paths[at])
         address = int(self._epoch) * len(self) + i
         window = self._window(file["blur"].shape[1:3], address)
-        pair = {name: self._pixels(file[name], position, window) for name in ("blur", "sharp")}
+        try:
+            pair = {name: self._pixels(file[name], position, window) for name in ("blur", "sharp")}
+        except OSError as problem:
+            raise OSError(
+                f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
+            ) from problem
         if self._augment:
             element = DIHEDRAL[int(generator(self._seed, address, "dataset.dihedral").integers(len(DIHEDRAL)))]
             pair = {name: turn(image, element).contiguous() for name, image in pair.items()}

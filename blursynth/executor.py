@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _PARENT = "BLURSYNTH_PARENT"
-_WATCH = "blursynth-watches-its-parent"
 
 
 class OrphanedError(RuntimeError):
@@ -37,14 +38,12 @@ def leave_if_orphaned() -> None:
 
 
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    """Results of `function` over `tasks`, as they come; `workers` = 0 works in this process, for debugging.
+    """Results of `function` over `tasks`, as they come; with 0 workers or 1, this process does the work.
 
     Raises what `function` raises, and `WorkerDiedError` where a worker is killed.
     """
-    if workers == 0:
-        yield from map(function, tasks)
-        return
-    yield from _in_processes(function, tasks, workers)
+    workers = min(workers, len(tasks))
+    yield from map(function, tasks) if workers <= 1 else _in_processes(function, tasks, workers)
 
 
 def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
@@ -54,9 +53,18 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
 
     os.environ[_PARENT] = str(os.getpid())
     try:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
+        with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin_worker):
             pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-            yield from pool(delayed(_guarded)(function, task) for task in tasks)
+            # A terminal sends Ctrl-C to all processes; those begun here never hear it, and their parent answers for them.
+            with _interrupts(signal.SIG_IGN):
+                results = pool(delayed(function)(task) for task in tasks)
+            try:
+                for result in results:  # noqa: UP028 - `yield from` would close it with that warning
+                    yield result
+            finally:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that a run which ends early does not wait for its tasks
+                    results.close()
     except TerminatedWorkerError as death:
         raise WorkerDiedError(
             "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
@@ -67,11 +75,35 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
         del os.environ[_PARENT]
 
 
-def _guarded(function: Callable[[Task], Result], task: Task) -> Result:
-    """`function(task)` in a worker that does not outlive its parent, not even while it waits for work."""
-    if not any(thread.name == _WATCH for thread in threading.enumerate()):
-        threading.Thread(target=_exit_when_orphaned, name=_WATCH, daemon=True).start()
-    return function(task)
+@contextmanager
+def _interrupts(handler: Any) -> Iterator[None]:
+    """Ctrl-C goes to `handler`; only the main thread can say so, and only there it matters."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keeps Ctrl-C waiting until the end: HDF5 cannot be left in the middle of a write."""
+    caught: list[int] = []
+    try:
+        with _interrupts(lambda number, _: caught.append(number)):
+            yield
+    finally:
+        if caught:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _begin_worker() -> None:
+    """Begins a worker that does not outlive its parent, not even while it waits for work, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_when_orphaned, daemon=True).start()
 
 
 def _exit_when_orphaned() -> None:

@@ -60,7 +60,10 @@ def write_contact_sheet(place: Path, out: Path | None = None, most: int = 8) -> 
     columns = 2 if len(strips) > 1 else 1
     rows = [np.concatenate(strips[at : at + columns], axis=1) for at in range(0, len(strips), columns)]
     path = out or (place / CONTACT_SHEET if place.is_dir() else place.with_suffix(".png"))
-    io.write_image(path, np.concatenate(rows, axis=0))
+    try:
+        io.write_image(path, np.concatenate(rows, axis=0))
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem
     return path
 
 

@@ -26,10 +26,10 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: built-in photographs)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the shards (default: out/<recipe>)")
     parser.add_argument("--isp", metavar="BACKEND[/VARIANT]", help="the ISP of every stage that does not name its own")
-    parser.add_argument("--count", type=_at_least(1), metavar="N", help="number of pairs; more only lengthens the set")
-    parser.add_argument("--seed", type=_at_least(0), metavar="N", help="seed of every draw")
+    parser.add_argument("--count", type=at_least(1), metavar="N", help="number of pairs; more only lengthens the set")
+    parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of every draw")
     parser.add_argument(
-        "--workers", type=_at_least(0), metavar="N", help="processes (default: one a core); 0 works in this one"
+        "--workers", type=at_least(0), metavar="N", help="processes (default: one a core); 0 works in this one"
     )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
     parser.add_argument(
@@ -43,7 +43,9 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least(least: int) -> Any:
+def at_least(least: int) -> Any:
+    """The type of an argument that is a whole number of at least `least`."""
+
     def integer(text: str) -> int:
         value = int(text)
         if value < least:
@@ -62,15 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if args.recipe is None:
         parser.error("--recipe is needed; --list shows what there is")
-    from blursynth.executor import WorkerDiedError
-    from blursynth.recipe import RecipeError
-
     try:
-        return make(args)
-    except RecipeError as problem:
-        return _refuse(str(problem), USAGE)
-    except (ValueError, OSError, WorkerDiedError) as problem:
-        return _refuse(str(problem), FAILED)
+        from blursynth.executor import WorkerDiedError
+        from blursynth.recipe import RecipeError
+
+        try:
+            return make(args)
+        except RecipeError as problem:
+            return _refuse(str(problem), USAGE)
+        except (ValueError, ImportError, OSError, WorkerDiedError) as problem:
+            return _refuse(sentence_of(problem), FAILED)
     except KeyboardInterrupt:
         return _refuse("interrupted; every finished shard is kept, run the same command again to go on", INTERRUPTED)
 
@@ -78,6 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refuse(sentence: str, code: int) -> int:
     sys.stderr.write(f"{sentence}\n")
     return code
+
+
+def sentence_of(problem: Exception) -> str:
+    """What went wrong, where, and what to do."""
+    if isinstance(problem, OSError) and problem.errno is not None:
+        where = problem.filename or "writing"
+        return f"{where}: {problem.strerror}; what was finished is kept, so mend that and run the same command again"
+    return str(problem)
 
 
 def make(args: argparse.Namespace) -> int:
@@ -94,10 +105,11 @@ def make(args: argparse.Namespace) -> int:
     if args.check:
         return _report_check(made_by, identity, footage, count, out, args)
 
-    moved = shard.claim(out, identity, force=args.force)
-    if moved is not None:
-        sys.stderr.write(f"moved the shards of another run into {moved}\n")
+    out.mkdir(parents=True, exist_ok=True)
     with executor.only_run_in(out):
+        moved = shard.claim(out, identity, force=args.force)
+        if moved is not None:
+            sys.stderr.write(f"moved the shards of another run into {moved}\n")
         shard.remove_stale_parts(out)
         jobs = shard.plan(made_by, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
@@ -223,7 +235,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
         "seconds": round(seconds, 1),
         "out": str(out),
     }
-    if pairs and (jobs or not (out / inspect.CONTACT_SHEET).exists()):
+    if pairs:
         summary["contact_sheet"] = str(inspect.write_contact_sheet(out))
     if args.as_json:
         sys.stdout.write(json.dumps(summary) + "\n")

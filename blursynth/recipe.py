@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blursynth.sample import Target
-from blursynth.sources import Source
+from blursynth.sources import Frames, Pairs, Photos, Source
 from blursynth.stages import STAGES, Stage
 from blursynth.stages.camera import Camera
 from blursynth.stages.finish import Jpeg, ToneCurve
@@ -153,38 +155,55 @@ def load(name: str, overrides: Sequence[str] = (), **replaced: Any) -> Recipe:
     Raises `RecipeError` with all problems at once.
     """
     try:
-        document = yaml.load(_text(name), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        document = _parsed(_text(name))
     except yaml.YAMLError as problem:
         raise RecipeError(name, [f"expected YAML, got: {problem}"]) from problem
-    if not isinstance(document, dict) or not isinstance(document.get("stages"), list):
-        raise RecipeError(name, ['expected a mapping with a list "stages"; recipes/realblur_j.yaml is an example'])
+    _check_form(document, name)
     document |= {key: value for key, value in replaced.items() if value is not None}
     problems = [problem for override in overrides for problem in _override(document, override)]
     return bind(document, name, problems)
+
+
+def _parsed(text: str) -> Any:
+    """The YAML document in `text`. Raises `yaml.YAMLError` whatever is wrong with it."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError:
+        raise
+    except Exception as problem:  # such as ValueError for the 30th of February, RecursionError for deep nests
+        raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
+
+
+def _check_form(document: Any, name: str) -> None:
+    if not isinstance(document, dict) or not isinstance(document.get("stages"), list):
+        raise RecipeError(name, ['expected a mapping with a list "stages"; recipes/realblur_j.yaml is an example'])
 
 
 def _override(document: dict[str, Any], override: str) -> list[str]:
     """Applies one "path=value" to `document`; returns the problems it met."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    stage_names = [_stage_name(entry) for entry in document["stages"]]
+    if not equals or not all(keys) or (len(keys) == 1 and keys[0] in stage_names):
         return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
-        value = yaml.safe_load(text)
+        value = _parsed(text)
     except yaml.YAMLError as problem:
         return [f"--set {override}: expected a YAML value, got: {problem}"]
     if keys[0] in Recipe.model_fields and keys[0] != "stages":
         place, rest = document, keys
     else:
-        occurrence = int(keys.pop(1)) if len(keys) > 2 and keys[1].isdigit() else 0
-        named = [at for at, stage in enumerate(document["stages"]) if _stage_name(stage) == keys[0]]
-        if occurrence >= len(named) or len(keys) < 2:
-            known = [*(_stage_name(stage) for stage in document["stages"]), *Recipe.model_fields]
-            return [f'--set {override}: the recipe has no "{path}"{_did_you_mean(keys[0], known)}']
+        occurrence = int(keys.pop(1)) if len(keys) > 2 and re.fullmatch("[0-9]{1,4}", keys[1]) else 0
+        named = [at for at, name in enumerate(stage_names) if name == keys[0]]
+        if occurrence >= len(named):
+            known = [*stage_names, *(Recipe.model_fields.keys() - {"stages"})]
+            return [f'--set {override}: the recipe has no "{path.strip()}"{_did_you_mean(keys[0], known)}']
         at = named[occurrence]
-        stage = document["stages"][at]
-        document["stages"][at] = {keys[0]: dict(stage[keys[0]] or {}) if isinstance(stage, dict) else {}}
-        place, rest = document["stages"][at][keys[0]], keys[1:]
+        entry = document["stages"][at] if isinstance(document["stages"][at], dict) else {keys[0]: None}
+        if not isinstance(entry[keys[0]], dict | None):
+            return [f'--set {override}: "{keys[0]}" is a value, not a block of keys']
+        place, rest = dict(entry[keys[0]] or {}), keys[1:]
+        document["stages"][at] = entry | {keys[0]: place}
     for key in rest[:-1]:
         if not isinstance(place.setdefault(key, {}), dict):
             return [f'--set {override}: "{key}" is a value, not a block of keys']
@@ -194,28 +213,40 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
 
 
 def _stage_name(entry: Any) -> str:
-    return str(next(iter(entry))) if isinstance(entry, dict) and entry else str(entry)
+    """The name of a stage's entry, "" where it has none: whatever does not begin with a word is no stage."""
+    name = next(iter(entry), "") if isinstance(entry, dict) else entry
+    return name if isinstance(name, str) else ""
 
 
 def _did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, [str(word) for word in known], n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+# Aliases make a short YAML file a value of any size; a message shows its beginning.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxstring = _BRIEF.maxother = 120
 
 
 # ---------------------------------------------------------------- binding
 
 
-def bind(document: dict[str, Any], name: str, problems: Sequence[str] = ()) -> Recipe:
+def bind(document: Any, name: str, problems: Sequence[str] = ()) -> Recipe:
     """A recipe from an opened document. Raises `RecipeError` with `problems` and all that it finds itself."""
+    _check_form(document, name)
     found = list(problems)
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as failure:
-        found += _explained(failure, Recipe, "")
+        found += _explained(failure, Recipe, document, "")
+    default_isp = document.get("isp")
+    if not isinstance(default_isp, str):  # left out, or complained of already
+        default_isp = Recipe.model_fields["isp"].default
     stages = []
-    for at, entry in enumerate(document.get("stages", ())):
-        stage, wrong = _bind_stage(at, entry, document.get("isp", Recipe.model_fields["isp"].default))
+    for at, entry in enumerate(document["stages"]):
+        stage, wrong = _bind_stage(at, entry, default_isp)
         stages.append(stage)
         found += wrong
     if recipe is not None and not found:
@@ -227,38 +258,63 @@ def bind(document: dict[str, Any], name: str, problems: Sequence[str] = ()) -> R
 
 
 def _bind_stage(at: int, entry: Any, default_isp: str) -> tuple[Stage | None, list[str]]:
-    if not (isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)):
-        return None, [f"stages.{at}: expected a name, or a name with its keys, got {entry!r}"]
     name = _stage_name(entry)
+    if not name or (isinstance(entry, dict) and len(entry) > 1):
+        return None, [f"stages.{at}: expected a name, or a name with its keys, got {_BRIEF.repr(entry)}"]
     keys = entry[name] if isinstance(entry, dict) else None
     if name not in STAGES:
         return None, [f'stages.{at}: expected a stage, got "{name}"{_did_you_mean(name, STAGES)}']
     if not isinstance(keys, dict | None):
-        return None, [f"stages.{at}.{name}: expected keys in braces or on their own lines, got {keys!r}"]
+        return None, [f"stages.{at}.{name}: expected keys in braces or on their own lines, got {_BRIEF.repr(keys)}"]
     values = dict(keys or {})
     if "isp" in STAGES[name].model_fields and not values.get("isp"):
         values["isp"] = default_isp
     try:
         stage = STAGES[name].model_validate(values)
     except ValidationError as failure:
-        return None, _explained(failure, STAGES[name], f"stages.{at}.{name}")
+        return None, _explained(failure, STAGES[name], values, f"stages.{at}.{name}")
     return stage, [f"stages.{at}.{name}.{problem}" for problem in stage.problems()]
 
 
-def _explained(failure: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
-    """Pydantic's findings in our words: path, what is wrong, a suggestion for a misspelt key."""
-    sentences = []
-    for error in failure.errors():
-        path = ".".join([*([prefix] if prefix else []), *(str(part) for part in error["loc"])])
+def _explained(failure: ValidationError, model: type[BaseModel], given: dict[Any, Any], prefix: str) -> list[str]:
+    """Pydantic's findings on the keys `given`, in our words: path, what is wrong, a suggestion for a misspelt name."""
+    errors = failure.errors()
+    sentences: dict[str, str] = {}
+    for error in errors:
+        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+            continue  # only because its wrong elements do not count
+        path = _path(error["loc"], given, prefix)
         if error["type"] == "extra_forbidden":
-            key = str(error["loc"][-1])
-            known = list(model.model_fields) if len(error["loc"]) == 1 else []
-            sentences.append(f"{path}: unknown key{_did_you_mean(key, known)}")
+            of_source = [field for source in (Photos, Frames, Pairs) for field in source.model_fields]
+            known = model.model_fields if len(error["loc"]) == 1 else of_source
+            sentences[path] = f"unknown key{_did_you_mean(str(error['loc'][-1]), known)}"
         elif error["type"] == "missing":
-            sentences.append(f"{path}: missing; give it a value")
+            sentences[path] = "missing; give it a value"
+        elif error["type"] == "union_tag_not_found":
+            sentences[f"{path}.use"] = "missing; give it a value"
         else:
-            sentences.append(f"{path}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}")
-    return sentences
+            sentence = error["msg"].removeprefix("Value error, ")
+            if path in sentences:  # another branch of a union
+                sentence = f"{sentences[path].partition(', got ')[0]}; or: {sentence}"
+            got = "" if error["type"] == "value_error" else f", got {_BRIEF.repr(error['input'])}"
+            names = error.get("ctx", {})
+            near = re.findall("'([^']+)'", str(names.get("expected") or names.get("expected_tags") or ""))
+            name = names.get("tag", error["input"])
+            sentences[path] = sentence + got + (_did_you_mean(name, near) if isinstance(name, str) else "")
+    return [f"{path}: {sentence}" for path, sentence in sentences.items()]
+
+
+def _path(location: Sequence[int | str], given: Any, prefix: str) -> str:
+    """The dotted path of a pydantic location, without the names of union branches, which stand in no document."""
+    parts = [prefix] if prefix else []
+    for part in location:
+        places = given if isinstance(given, dict) else range(len(given)) if isinstance(given, list | tuple) else ()
+        if part in places:
+            given = given[part]
+        elif part != location[-1] or not isinstance(given, dict):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
 
 
 def _joins(recipe: Recipe) -> list[str]:
@@ -276,7 +332,9 @@ def _joins(recipe: Recipe) -> list[str]:
         where = f"stages.{at}.{label}"
         if space not in stage.takes:
             found.append(f"{where}: takes {' or '.join(stage.takes)}, but {before} gives {space}")
-        found += [f"{where}: {_MISSING[need]}" for need in stage.needs if need not in have]
+        missing = [need for need in stage.needs if need not in have]
+        found += [f"{where}: {_MISSING[need]}" for need in missing]
+        have |= {*missing}  # said once
         if isinstance(stage, Camera):
             camera = stage
         if isinstance(stage, InverseISP | ForwardISP):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,12 +82,14 @@ class Sample:
         """This sample with more dice, each under the label of its stage."""
         return self.replace(dice=self.dice | {f"{self.stage}.{name}": value for name, value in dice.items()})
 
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
+        """Every image that the sample carries, moved alike; the camera is the caller's."""
+        images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer")
+        there = {name: image for name in images if (image := getattr(self, name)) is not None}
+        return self.replace(**{name: move(image) for name, image in there.items()})
+
     def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
         """Every image that the sample carries, cut alike; the CFA phase follows."""
-
-        def cut(image: Tensor | None) -> Tensor | None:
-            return None if image is None else image[..., top : top + height, left : left + width]
-
-        images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer")
         camera = None if self.camera is None else self.camera.crop(top, left)
-        return self.replace(camera=camera, **{name: cut(getattr(self, name)) for name in images})
+        cut = self.moved(lambda image: image[..., top : top + height, left : left + width])
+        return cut.replace(camera=camera)

@@ -20,11 +20,13 @@ device, versions (JSON), and complete = 1, written last. Nothing in it depends o
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth.executor import is_alive
+from blursynth.executor import is_alive, uninterrupted
 
 if TYPE_CHECKING:
     import h5py
@@ -84,8 +86,7 @@ def claim(folder: Path, identity: Identity, *, force: bool = False) -> Path | No
 
     Raises `ValueError` where the folder belongs to another identity and `force` is not set.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = identity_of(folder)
+    owner = identity_of(folder) or _identity_of_shards(folder)
     moved = None
     if owner is not None and owner != identity:
         if not force:
@@ -94,9 +95,27 @@ def claim(folder: Path, identity: Identity, *, force: bool = False) -> Path | No
                 "--force to move them into a subfolder"
             )
         moved = _move_aside(folder, owner)
-    if owner is None or moved is not None:
-        publish_text(folder / IDENTITY, json.dumps(asdict(identity), indent=1, sort_keys=True) + "\n")
+    if not (folder / IDENTITY).exists():
+        write_identity(folder, identity)
     return moved
+
+
+def write_identity(folder: Path, identity: Identity) -> None:
+    publish_text(folder / IDENTITY, json.dumps(asdict(identity), indent=1, sort_keys=True) + "\n")
+
+
+def _identity_of_shards(folder: Path) -> Identity | None:
+    """Whose shards lie in a folder that has lost its identity."""
+    for path in shards_in(folder):
+        with suppress(OSError, KeyError, RuntimeError), open_shard(path) as file:
+            return _identity_in(file)
+    return None
+
+
+def _identity_in(file: h5py.File) -> Identity:
+    names = ("recipe_digest", "data_digest", "weights_digest")
+    recipe, data, weights = (str(file.attrs[name]) for name in names)
+    return Identity(recipe, int(file.attrs["seed"]), data, weights)
 
 
 def _move_aside(folder: Path, owner: Identity) -> Path:
@@ -104,8 +123,9 @@ def _move_aside(folder: Path, owner: Identity) -> Path:
     attempts = (folder / (f"{stem}-{again}" if again else stem) for again in range(10_000))
     aside = next(place for place in attempts if not place.exists())
     aside.mkdir()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and (path.name.startswith("shard-") or path.name in (MANIFEST, IDENTITY)):
+    # The identity goes last: interrupted in between, the folder still says whose shards are left in it.
+    for path in [*sorted(folder.glob("shard-*")), folder / MANIFEST, folder / IDENTITY]:
+        if path.is_file():
             path.replace(aside / path.name)
     return aside
 
@@ -135,9 +155,9 @@ def publish_text(path: Path, text: str) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         _publish(part, path)
-    except OSError:
+    except OSError as problem:
         part.unlink(missing_ok=True)
-        raise
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem
 
 
 def remove_stale_parts(folder: Path) -> list[Path]:
@@ -275,6 +295,34 @@ def _tile(side: int) -> int:
     return math.ceil(side / math.ceil(side / TILE))
 
 
+class _Disk(io.FileIO):
+    """A file that keeps its failures until `check` asks: a write refused to HDF5 brings the process down at its exit."""
+
+    _problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self._problem is None:
+                rest = rest[super().write(rest) :]
+        except OSError as problem:
+            self._problem = problem
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self._problem is None else 0
+        except OSError as problem:
+            self._problem = problem
+            return 0
+
+    def check(self, path: Path) -> None:
+        """Raises `OSError`, about `path`, where something could not be written."""
+        if self._problem is not None:
+            raise OSError(self._problem.errno, self._problem.strerror, str(path)) from self._problem
+
+
 class Writer:
     """Fills one shard. Used as a context: leaving it in order publishes the shard, leaving it by an error removes it."""
 
@@ -289,17 +337,22 @@ class Writer:
     def __enter__(self) -> Writer:
         import h5py
 
-        self._file = h5py.File(self._part, "w", track_order=False)
+        with uninterrupted():
+            self._disk = _Disk(str(self._part), "w+")
+            self._file = h5py.File(self._disk, "w", track_order=False)
         return self
 
     def add(self, sample: Sample, digest: str) -> None:
         """Appends one finished pair."""
         arrays = arrays_of(sample, self._bits)
-        for name, array in arrays.items():
-            if name not in self._file:
-                self._create(name, array)
-            self._file[name][len(self._records)] = array
-        self._records.append(record_of(sample, digest, arrays))
+        record = record_of(sample, digest, arrays)
+        with uninterrupted():
+            for name, array in arrays.items():
+                if name not in self._file:
+                    self._create(name, array)
+                self._file[name][len(self._records)] = array
+        self._records.append(record)
+        self._disk.check(self._job.path)
 
     def skip(self, index: int, source: str, reason: str) -> None:
         """Notes that no pair could be made."""
@@ -319,13 +372,16 @@ class Writer:
         )
 
     def _finish(self) -> None:
+        from h5py import string_dtype
+
         for dataset in self._file.values():
             dataset.resize(len(self._records), axis=0)
         encoded = [record.encode() for record in self._records]
         longest = max(map(len, encoded), default=1)
         self._file.create_dataset(
             "record",
-            data=np.array(encoded, dtype=f"S{longest}"),
+            data=np.array(encoded, dtype=string_dtype("utf-8", longest)),
+            maxshape=(len(self._job.samples),),
             chunks=(max(1, len(encoded)),),
             fletcher32=True,
             track_times=False,
@@ -351,15 +407,18 @@ class Writer:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            with uninterrupted(), closing(self._disk), self._file:
+                if problem is None:
+                    self._finish()
             if problem is None:
-                self._finish()
-            self._file.close()
-            if problem is None:
+                self._disk.check(self._job.path)
                 found = problems_of(self._part, None, self._job.identity)
                 if found:
                     raise OSError(f"{self._job.path}: what was written does not read back: {'; '.join(found)}")
                 receipt = Receipt.from_shard(self._part)
                 self.receipt = Receipt(**(asdict(receipt) | {"shard": self._job.path.name}))
+                # Of a shorter shard, which this one replaces: never may a receipt lie beside what it does not describe.
+                Receipt.path(self._job.path).unlink(missing_ok=True)
                 _publish(self._part, self._job.path)
                 self.receipt.write(self._job.path)
         finally:
@@ -369,8 +428,8 @@ class Writer:
 def arrays_of(sample: Sample, bits: int) -> dict[str, np.ndarray]:
     """The finished pair as it is stored: what a shard holds of one sample, by dataset. Raises `ValueError` on NaN."""
     arrays = {
-        "blur": _quantised(sample.image[0].permute(1, 2, 0), 0, 2**bits - 1, f"uint{bits}", "blur"),
-        "sharp": _quantised(sample.sharp[0].permute(1, 2, 0), 0, 2**bits - 1, f"uint{bits}", "sharp"),
+        "blur": _quantised(sample.image[0].permute(1, 2, 0), 0.0, 2.0**bits - 1, f"uint{bits}", "blur"),
+        "sharp": _quantised(sample.sharp[0].permute(1, 2, 0), 0.0, 2.0**bits - 1, f"uint{bits}", "sharp"),
     }
     if "raw" in sample.saves and sample.bayer is not None and sample.sharp_bayer is not None:
         if sample.shot.black is None or sample.shot.white is None:
@@ -440,14 +499,11 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
         yield "was not finished"
         return
     if identity is not None:
-        found = Identity(
-            str(file.attrs["recipe_digest"]),
-            int(file.attrs["seed"]),
-            str(file.attrs["data_digest"]),
-            str(file.attrs["weights_digest"]),
-        )
+        found = _identity_in(file)
         if found != identity:
             yield f"belongs to another run: {found.differences(identity)}"
+    if digest_of([str(file.attrs["recipe"])]) != file.attrs["recipe_digest"]:
+        yield "its recipe is not that of its digest"
     records = file["record"][:]
     for name, dataset in file.items():
         if len(dataset) != len(records):
@@ -455,11 +511,10 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
     for position, record in enumerate(records):
         entry = json.loads(record)
         index = entry["index"]
-        blur_level, sharp_level = (float(file[name][position].mean()) for name in ("blur", "sharp"))
-        if (blur_level == 0) != (sharp_level == 0):
-            yield f"sample {index}: /{'blur' if blur_level == 0 else 'sharp'} is black, its partner is not"
-        if abs(blur_level - entry["blur_level"]) + abs(sharp_level - entry["sharp_level"]) > 1e-3:
-            yield f"sample {index}: the pictures are not those of its record"
+        for name in ("blur", "sharp"):
+            level = float(file[name][position].mean())
+            if abs(level - entry[f"{name}_level"]) > 1e-3:
+                yield f"sample {index}: /{name} is {'black' if level == 0 else 'not that of its record'}"
         if "kernel" in file and not math.isclose(float(file["kernel"][position].sum()), 1, abs_tol=1e-3):
             yield f"sample {index}: /kernel sums to {float(file['kernel'][position].sum()):g}, not 1"
         for name in set(file) & {"bayer", "sharp_bayer", "saturated"}:
@@ -469,9 +524,15 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
 # ---------------------------------------------------------------- sealing
 
 
-def seal(folder: Path, recipe: Recipe, identity: Identity, skipped_files: dict[str, int]) -> dict[str, Any]:
-    """Writes `manifest.json` from the receipts in `folder`, and returns it."""
-    receipts = [receipt for shard in shards_in(folder) if (receipt := Receipt.of(shard)) is not None]
+def seal(
+    folder: Path,
+    recipe: Recipe,
+    identity: Identity,
+    skipped_files: dict[str, int],
+    shards: Sequence[Path] | None = None,
+) -> dict[str, Any]:
+    """Writes `manifest.json` from the receipts of `shards` (all in `folder`), and returns it."""
+    receipts = [receipt for shard in shards or shards_in(folder) if (receipt := Receipt.of(shard)) is not None]
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "recipe": recipe.effective(),

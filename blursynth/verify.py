@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Folder:
     path: Path
     recipe: Recipe
     identity: Identity
-    expected: dict[str, int]
+    expected: dict[str, Receipt]
     skipped_files: dict[str, int]
 
     @staticmethod
@@ -38,7 +38,7 @@ class Folder:
                 path,
                 recipe.bind(manifest["recipe"], str(path)),
                 Identity(**manifest["identity"]),
-                {entry["shard"]: entry["tried"] for entry in manifest["shards"]},
+                {entry["shard"]: Receipt(**entry) for entry in manifest["shards"]},
                 manifest["skipped_files"],
             )
         except recipe.RecipeError:
@@ -65,34 +65,33 @@ class Folder:
         if not path.is_file():
             return ["is missing"]
         receipt = Receipt.of(path)
-        found = shard.problems_of(path, receipt, self.identity)
-        if receipt is None:
-            found.append("has no receipt")
+        found = shard.problems_of(path, receipt or self.expected[name], self.identity)
+        if receipt != self.expected[name]:
+            found.append("has no receipt" if receipt is None else "has a receipt that differs from the manifest")
         return found
 
 
 def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str) -> None:
-    """Makes the shards named in `broken` again, and only them.
+    """Makes the shards named in `broken` again, and only them; a shard that only lacks its receipt gets it.
 
     Raises `ValueError` where the data, the recipe's files or the weights are not those that the folder was made from.
     """
     _same_origin(folder, footage)
-    per_shard = folder.recipe.samples_per_shard
+    listed = {folder.path / name: receipt for name, receipt in folder.expected.items()}
     with executor.only_run_in(folder.path):
         shard.remove_stale_parts(folder.path)
         if shard.IDENTITY in broken:
-            shard.publish_text(folder.path / shard.IDENTITY, json.dumps(asdict(folder.identity), indent=1) + "\n")
-        for number, name in enumerate(sorted(folder.expected)):
-            if name not in broken:
-                continue
-            path = shard.path_of(folder.path, number)
-            path.unlink(missing_ok=True)
-            shard.Receipt.path(path).unlink(missing_ok=True)
-            count = number * per_shard + folder.expected[name]
-            jobs = shard.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device)
-            for job in (job for job in jobs if job.path == path):
+            shard.write_identity(folder.path, folder.identity)
+        for path, receipt in listed.items():
+            if path.name in broken:
+                Receipt.path(path).unlink(missing_ok=True)
+                if path.is_file() and shard.file_digest(path) != receipt.sha256:
+                    path.unlink()
+        count = max((receipt.first_index + receipt.tried for receipt in listed.values()), default=0)
+        for job in shard.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
+            if job.path in listed:
                 synthesis.fill(job)
-        shard.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files)
+        shard.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
 
 
 def _same_origin(folder: Folder, footage: Footage) -> None:
@@ -104,8 +103,11 @@ def _same_origin(folder: Folder, footage: Footage) -> None:
         )
 
 
-def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -> list[str]:
-    """Makes `how_many` random samples again, each alone, and compares them with the shards bit for bit."""
+def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -> tuple[int, list[str]]:
+    """Makes `how_many` random samples again (or all), each alone, and compares them with the shards bit for bit.
+
+    Gives how many they were, and every difference.
+    """
     _same_origin(folder, footage)
     entries = [
         (folder.path / name, position)
@@ -115,7 +117,8 @@ def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -
     ]
     rng = generator(folder.recipe.seed, how_many, "verify.resynthesise")
     chosen = rng.choice(len(entries), size=min(how_many, len(entries)), replace=False)
-    return [problem for at in sorted(chosen) for problem in _differences(folder, footage, entries[at], device)]
+    differing = [problem for at in sorted(chosen) for problem in _differences(folder, footage, entries[at], device)]
+    return len(chosen), differing
 
 
 def _length(path: Path) -> int:
@@ -151,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a finished folder of shards")
     parser.add_argument("--repair", action="store_true", help="make what is broken again, and only that")
     parser.add_argument(
-        "--resynthesise", type=int, default=0, metavar="K", help="make K random samples again and compare"
+        "--resynthesise", type=make.at_least(0), default=0, metavar="K", help="make K random samples again and compare"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="what the folder was made from (default: built-in)")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
@@ -162,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except recipe.RecipeError as problem:
         sys.stderr.write(f"{problem}\n")
         return make.USAGE
-    except (ValueError, OSError) as problem:
-        sys.stderr.write(f"{problem}\n")
+    except (ValueError, ImportError, OSError) as problem:
+        sys.stderr.write(f"{make.sentence_of(problem)}\n")
         return make.FAILED
 
 
@@ -171,21 +174,23 @@ def _verify(args: argparse.Namespace) -> int:
     folder = Folder.open(args.folder)
     found = folder.problems()
     repaired: list[str] = []
+    again = 0
     differing: list[str] = []
     if args.repair or args.resynthesise:
         footage = folder.recipe.source.open(args.data)
         if args.repair and found:
             repair(folder, list(found), footage, args.device)
+            folder = Folder.open(args.folder)
             left = folder.problems()
             repaired = [name for name in found if name not in left]
             found = left
         if args.resynthesise and not found:
-            differing = resynthesise(folder, footage, args.resynthesise, args.device)
+            again, differing = resynthesise(folder, footage, args.resynthesise, args.device)
     result: dict[str, Any] = {
         "shards": len(folder.expected),
         "problems": found,
         "repaired": repaired,
-        "resynthesised": args.resynthesise if not found else 0,
+        "resynthesised": again,
         "differing": differing,
     }
     if args.as_json:
@@ -196,8 +201,8 @@ def _verify(args: argparse.Namespace) -> int:
         sys.stdout.write("".join(f"{name}: repaired\n" for name in repaired))
         sys.stdout.write("".join(f"{difference}\n" for difference in differing))
         whole = len(folder.expected) - len(set(found) & set(folder.expected))
-        again = f", {args.resynthesise} samples made again, {len(differing)} differences" if args.resynthesise else ""
-        sys.stdout.write(f"{whole} of {len(folder.expected)} shards are sound{again}\n")
+        compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
+        sys.stdout.write(f"{whole} of {len(folder.expected)} shards are sound{compared}\n")
     return make.FAILED if found or differing else make.DONE
 
 

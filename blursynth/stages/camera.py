@@ -92,9 +92,8 @@ class Camera(Stage):
         else:
             rng = sample.rng("white_balance")
             red, blue = (float(rng.uniform(*bounds)) for bounds in self.white_balance)
-        if self.iso == "profile":
-            iso = None if shot is None else shot.iso
-        else:
+        iso = None if shot is None else shot.iso
+        if self.iso != "profile":
             iso = _log_uniform(sample.rng("iso"), self.iso)
         optics = {
             field: None if (bounds := getattr(known.exif, field)) is None else _log_uniform(sample.rng(field), bounds)

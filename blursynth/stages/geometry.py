@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage
+from isp.camera import Camera
 from isp.space import SPACES, Space
 
-# Where each element of the dihedral group takes an image: rows flipped, columns flipped, then quarter turns.
-DIHEDRAL = ("identity", "flip_rows", "flip_columns", "turn_90", "turn_180", "turn_270", "transpose", "anti_transpose")
+# How each element of the dihedral group moves an image: a flip along an axis or none, then counter-clockwise quarter turns.
+_MOVES: dict[str, tuple[Literal["vertical", "horizontal"] | None, int]] = {
+    "identity": (None, 0),
+    "flip_rows": ("vertical", 0),
+    "flip_columns": ("horizontal", 0),
+    "turn_90": (None, 1),
+    "turn_180": (None, 2),
+    "turn_270": (None, 3),
+    "transpose": ("horizontal", 1),
+    "anti_transpose": ("vertical", 1),
+}
+DIHEDRAL = tuple(_MOVES)
 
 Side = Annotated[int, Field(ge=8)]
 
@@ -22,21 +33,18 @@ def turn(image: torch.Tensor, element: str) -> torch.Tensor:
 
     Source: rim2022, RSBlur@ae33a6c
     """
-    match element:
-        case "identity":
-            return image
-        case "flip_rows":
-            return image.flip(-2)
-        case "flip_columns":
-            return image.flip(-1)
-        case "turn_90" | "turn_180" | "turn_270":
-            return torch.rot90(image, int(element[5:]) // 90, (-2, -1))
-        case "transpose":
-            return torch.rot90(image.flip(-1), 1, (-2, -1))
-        case "anti_transpose":
-            return torch.rot90(image.flip(-2), 1, (-2, -1))
-        case _:
-            raise ValueError(f"dihedral: expected one of {', '.join(DIHEDRAL)}, got {element!r}")
+    if element not in _MOVES:
+        raise ValueError(f"dihedral: expected one of {', '.join(DIHEDRAL)}, got {element!r}")
+    axis, quarter_turns = _MOVES[element]
+    flipped = image if axis is None else image.flip(-2 if axis == "vertical" else -1)
+    return torch.rot90(flipped, quarter_turns, (-2, -1)) if quarter_turns else flipped
+
+
+def turn_camera(camera: Camera, element: str, height: int, width: int) -> Camera:
+    """The camera of a `height` x `width` mosaic moved by `turn`: its CFA phase moves along."""
+    axis, quarter_turns = _MOVES[element]
+    flipped = camera if axis is None else camera.flip(axis, height, width)
+    return flipped.rotate(quarter_turns, height, width)
 
 
 class Crop(Stage):
@@ -86,21 +94,22 @@ class Dihedral(Stage):
     name: ClassVar[str] = "dihedral"
     takes: ClassVar[tuple[Space, ...]] = ("srgb",)
 
-    choose: tuple[str, ...] = DIHEDRAL
+    choose: Annotated[tuple[str, ...], Field(min_length=1)] = DIHEDRAL
 
     def problems(self) -> list[str]:
         unknown = [element for element in self.choose if element not in DIHEDRAL]
         return [f"choose: expected elements out of {', '.join(DIHEDRAL)}, got {', '.join(unknown)}"] if unknown else []
 
     def size_after(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        return size if size is not None and size[0] == size[1] else None
+        keeps_sides = all(_MOVES[element][1] % 2 == 0 for element in self.choose)
+        return size if size is not None and (keeps_sides or size[0] == size[1]) else None
 
     def __call__(self, sample: Sample) -> Sample:
         element = self.choose[int(sample.rng("element").integers(len(self.choose)))]
-        saturation = None if sample.saturation is None else turn(sample.saturation, element)
-        moved = sample.replace(
-            image=turn(sample.image, element), sharp=turn(sample.sharp, element), saturation=saturation
-        )
+        height, width = sample.image.shape[-2:]
+        camera = None if sample.camera is None else turn_camera(sample.camera, element, height, width)
+        kernel = None if sample.kernel is None else turn(sample.kernel, element)
+        moved = sample.moved(lambda image: turn(image, element)).replace(camera=camera, kernel=kernel)
         return moved.rolled(element=element)
 
 

@@ -33,7 +33,7 @@ class _WithISP(Stage):
         try:
             _ = self.limits
         except (ValueError, OSError) as problem:
-            return [f"isp: {problem}"]
+            return [f"isp: {str(problem).removeprefix('isp: ')}"]
         return []
 
 

@@ -24,7 +24,9 @@ _LARGEST_EXACT_COUNT = 80  # beyond six sigma of a rate of 16 by a wide margin: 
 
 
 def poisson_of_normal(normal: Values, rate: Values) -> Values:
-    """A Poisson count of mean `rate` as a monotone map of a standard normal draw; negative rates count as 0.
+    """A Poisson count of mean `rate` as a monotone map of a standard normal draw.
+
+    Negative rates count as 0; a rate of NaN gives NaN, never a number.
 
     The same draw gives nearly the same count when the rate changes a little, so that noise survives rounding
     differences between machines. Below a rate of 16 it is the exact inverse of the distribution function; above,
@@ -38,7 +40,7 @@ def poisson_of_normal(normal: Values, rate: Values) -> Values:
     root = safe.sqrt()
     square = normal * normal
     correction = normal * (1 / 36 + square / 72) / root
-    counts = torch.floor(safe + root * normal + (1 / 3 + square / 6) - correction)
+    counts = torch.floor(safe + root * normal + (1 / 3 + square / 6) - correction).clamp_(min=0)
     low = rate < _EXACT_BELOW
     if bool(low.any()):
         counts[low] = _exact_poisson_quantile(normal[low], rate[low])
@@ -108,7 +110,10 @@ class SensorNoise(Stage):
         both = self.shot_gain is not None and self.read_std is not None
         neither = self.shot_gain is None and self.read_std is None
         if not ((self.profile is not None and neither) or (self.profile is None and both)):
-            raise ValueError("expected either profile, or both shot_gain and read_std")
+            given = [key for key in ("profile", "shot_gain", "read_std") if getattr(self, key) is not None]
+            raise ValueError(
+                f"expected either profile, or both shot_gain and read_std, got {' and '.join(given) or 'none'}"
+            )
         if self.scale[0] <= 0:
             raise ValueError(f"expected a positive scale, got {self.scale[0]:g}")
         return self

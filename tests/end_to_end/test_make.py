@@ -1,0 +1,436 @@
+"""`python -m blursynth.make` from photographs to a reader: the same bytes however it is run, and clear refusals."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blursynth import ShardDataset, inspect, make, recipe, shard, sources, synthesis
+
+DICE = np.random.Generator(np.random.PCG64(1))
+
+
+def pixels(folder: Path, name: str = "blur") -> np.ndarray:
+    """One dataset of all shards, in order."""
+    parts = []
+    for path in shard.shards_in(folder):
+        with shard.open_shard(path) as file:
+            parts.append(file[name][:])
+    return np.concatenate(parts)
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(record) for record in pixels(folder, "record")]
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What changes when a file is touched: inode, time, size."""
+    found = {str(path): path.stat() for path in [folder, *sorted(folder.rglob("*"))]}
+    return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in found.items()}
+
+
+def picture(path: Path, bits: int = 8, size: tuple[int, int] = (80, 90)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = DICE.integers(0, 2**bits, (*size, 3), dtype=f"uint{bits}")
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+# ---------------------------------------------------------------- the same bytes, however they are made
+
+
+def test_photographs_become_pairs_that_a_reader_reads(shards):
+    folder = shards()
+    pairs = ShardDataset(folder)
+    assert len(pairs) == 5
+    for i, (blur, sharp) in enumerate(zip(pixels(folder), pixels(folder, "sharp"), strict=True)):
+        assert torch.equal(pairs[i]["blur"], torch.from_numpy(blur.astype(np.float32) / 255).permute(2, 0, 1))
+        assert torch.equal(pairs[i]["sharp"], torch.from_numpy(sharp.astype(np.float32) / 255).permute(2, 0, 1))
+        assert sharp.std() > 5  # a photograph,
+        assert 0.5 < np.abs(blur.astype(float) - sharp).mean() < 40  # and the same one, blurred
+    names = [record["source"] for record in records(folder)]
+    assert names == [f"scikit-image/{name}" for name in sources.BUILT_IN]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_and_folders_give_equal_bytes(workers, shards, recipe_file, contents, tmp_path):
+    out = tmp_path / "elsewhere" / "deep"
+    assert make.main(["--recipe", recipe_file(), "--out", str(out), "--count", "5", "--workers", str(workers)]) == 0
+    made = contents(out)
+    assert made == contents(shards())
+    assert [name for name in made if name.endswith(".h5")] == [f"shard-0000{number}.h5" for number in range(3)]
+
+
+def test_order_does_not_matter(shards, contents, tmp_path):
+    made_by = recipe.bind(json.loads((shards() / shard.MANIFEST).read_text())["recipe"], "again")
+    footage = made_by.source.open(None)
+    identity = make.identity_of(made_by, footage.digest)
+    shard.claim(tmp_path, identity)
+    for job in reversed(shard.plan(made_by, identity, footage.clips, 5, tmp_path, "cpu")):
+        synthesis.fill(job)
+    shard.seal(tmp_path, made_by, identity, footage.skipped)
+    expected = contents(shards())
+    del expected[inspect.CONTACT_SHEET]
+    assert contents(tmp_path) == expected
+
+
+def test_count_only_lengthens(shards, copied, recipe_file, contents):
+    out = copied(3)
+    for name in ("blur", "sharp", "kernel"):
+        assert np.array_equal(pixels(out, name), pixels(shards(), name)[:3])
+    whole, short = stamps(out)[f"{out}/shard-00000.h5"], stamps(out)[f"{out}/shard-00001.h5"]
+
+    command = ["--recipe", recipe_file(), "--out", str(out), "--workers", "0"]
+    assert make.main([*command, "--count", "5"]) == 0
+    assert contents(out) == contents(shards())
+    after = stamps(out)
+    assert after[f"{out}/shard-00000.h5"] == whole
+    assert after[f"{out}/shard-00001.h5"] != short
+
+    assert make.main([*command, "--count", "2"]) == 0
+    assert contents(out) == contents(shards())
+    assert all(stamps(out)[name] == after[name] for name in after if name.endswith((".h5", ".h5.json")))
+
+
+def test_any_sample_alone_equals_the_stored_one(shards):
+    folder = shards()
+    made_by = recipe.bind(json.loads((folder / shard.MANIFEST).read_text())["recipe"], "again")
+    clips = made_by.source.open(None).clips
+    stored = {name: pixels(folder, name) for name in ("blur", "sharp", "kernel", "record")}
+    for index in (3, 0, 4):
+        clip = clips[index % len(clips)]
+        with synthesis.one_thread():
+            sample = synthesis.synthesise(clip, made_by, index)
+        arrays = shard.arrays_of(sample, made_by.bits)
+        assert set(arrays) == {"blur", "sharp", "kernel"}
+        assert all(np.array_equal(array, stored[name][index]) for name, array in arrays.items())
+        assert shard.record_of(sample, clip.digest, arrays).encode() == stored["record"][index]
+
+
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [
+        ({"jpeg": {"quality": [60, 90]}}, None),
+        ({"sensor_noise": {"profile": "a7r3"}}, "forward_isp"),
+        ("dihedral", "camera"),
+    ],
+)
+def test_a_stage_more_leaves_the_dice_of_the_others(stage, before, small):
+    document = small()
+    names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in document["stages"]]
+    longer = small()
+    longer["stages"].insert(len(names) if before is None else names.index(before), stage)
+    fewer, more = (recipe.bind(each, "test") for each in (document, longer))
+    clips = fewer.source.open(None).clips
+    for index in range(3):
+        plain, changed = (synthesis.synthesise(clips[index], made_by, index) for made_by in (fewer, more))
+        assert len(plain.dice) >= 8
+        assert plain.dice == {name: changed.dice[name] for name in plain.dice}
+        added = {name.rpartition(".")[0] for name in set(changed.dice) - set(plain.dice)}
+        assert added == {"sensor_noise.1" if before == "forward_isp" else stage if before else "jpeg"}
+        assert torch.equal(plain.kernel, changed.kernel)
+        assert not torch.equal(plain.image, changed.image)
+
+
+def test_the_noise_does_not_follow_the_stages_before_it(small):
+    document = small()
+    document["stages"] = [
+        entry for entry in document["stages"] if "saturate" not in entry and entry != "keep_saturated"
+    ]
+    with_saturation, without = (recipe.bind(each, "test") for each in (small(), document))
+    clip = with_saturation.source.open(None).clips[0]
+    one, other = (synthesis.synthesise(clip, made_by, 0) for made_by in (with_saturation, without))
+    assert set(one.dice) - set(other.dice) == {"saturate.strength"}
+    assert other.dice == {name: one.dice[name] for name in other.dice}
+    # `saturate` adds light near clipped places and rounds elsewhere; other noise would differ nearly everywhere.
+    differs = (one.bayer - other.bayer).abs() > 1e-6
+    assert float(differs.float().mean()) < 0.05
+
+
+# ---------------------------------------------------------------- folders of one's own
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Four pictures in three formats and two depths, and what is none."""
+    folder = tmp_path / "data"
+    picture(folder / "a.png")
+    picture(folder / "b.png", 16)
+    picture(folder / "c.jpg")
+    picture(folder / "sub" / "Fahrräder №1.png")
+    picture(folder / ".hidden.png")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "sub" / "more.txt").write_text("nor this")
+    return folder
+
+
+def test_mixed_folder(data, recipe_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["--recipe", recipe_file(source={"use": "photos", "pairs_per_photo": 2}), "--data", str(data)]
+    assert make.main([*command, "--out", str(out), "--workers", "0", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["skipped_files"] == {".txt": 2}
+    assert summary["pairs"] == 8
+    assert summary["shards"] == summary["shards_made_now"] == 4
+    assert summary["skipped_samples"] == []
+    names = ["a.png", "b.png", "c.jpg", "sub/Fahrräder №1.png"]
+    assert [record["source"] for record in records(out)] == names * 2
+    assert json.loads((out / shard.MANIFEST).read_text())["skipped_files"] == {".txt": 2}
+    assert pixels(out)[1].std() > 5  # 16 bits arrive
+
+    assert make.main([*command, "--out", str(out), "--workers", "0", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["shards_made_now"] == 0
+    assert again["blur_psnr_db"] == summary["blur_psnr_db"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_file_stops_the_run_and_is_named(workers, data, recipe_file, tmp_path, capfd):
+    truncate(data / "c.jpg")
+    out = tmp_path / "out"
+    command = ["--recipe", recipe_file(samples_per_shard=1), "--data", str(data), "--out", str(out), "--count", "4"]
+    assert make.main([*command, "--workers", str(workers)]) == 1
+    said = capfd.readouterr().err
+    assert "sample 2 (c.jpg)" in said
+    assert "Traceback" not in said
+    kept = shard.shards_in(out)
+    assert out / "shard-00002.h5" not in kept
+    assert workers == 2 or kept == [out / "shard-00000.h5", out / "shard-00001.h5"]
+    assert all(shard.problems_of(path, shard.Receipt.of(path), None) == [] for path in kept)
+    assert workers == 2 or not list(out.glob("*.part"))  # of a worker that was stopped, the next run removes it
+    assert not (out / shard.MANIFEST).exists()
+
+
+def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    truncate(data / "a.png")
+    truncate(data / "c.jpg")
+    (data / "d.png").write_text("a text")
+    picture(data / "e.png", size=(50, 90))  # smaller than the crop
+    command = ["--recipe", recipe_file(on_error="skip", samples_per_shard=2), "--data", str(data), "--out", str(out)]
+    command += ["--workers", "0", "--count", "12"]
+    assert make.main(command) == 1
+    said = capsys.readouterr().err
+    manifest = json.loads((out / shard.MANIFEST).read_text())
+    bad = {0: "a.png", 2: "c.jpg", 3: "d.png", 4: "e.png", 6: "a.png", 8: "c.jpg", 9: "d.png", 10: "e.png"}
+    assert {entry["index"]: entry["source"] for entry in manifest["skipped_samples"]} == bad
+    assert all(f"{out.parent}/data/{name}" in said or name in said for name in bad.values())
+    assert [record["index"] for record in records_of_nonempty(out)] == [1, 5, 7, 11]
+    assert [entry["count"] for entry in manifest["shards"]] == [1, 0, 1, 1, 0, 1]
+    assert manifest["count"] == 4
+    assert [ShardDataset(out)[i]["index"] for i in range(4)] == [0, 1, 2, 3]
+    assert make.main(command) == 1  # still, and makes nothing
+    assert "skipped: " in capsys.readouterr().err
+    assert inspect.main([str(out)]) == 0
+
+
+def records_of_nonempty(folder: Path) -> list[dict]:
+    return [record for _, _, record in inspect.records_of(shard.shards_in(folder))]
+
+
+def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    truncate(picture(data / "a.png"))
+    command = ["--recipe", recipe_file(on_error="skip"), "--data", str(data), "--out", str(out), "--workers", "0"]
+    assert make.main([*command, "--count", "3"]) == 1
+    assert capsys.readouterr().err.count("skipped: ") == 3
+    with pytest.raises(ValueError, match="expected the shards"):
+        ShardDataset(out)
+
+
+# ---------------------------------------------------------------- flags and exit codes
+
+
+def test_check_touches_nothing(data, recipe_file, shards, tmp_path, capsys):
+    before = stamps(tmp_path)
+    command = ["--recipe", recipe_file(), "--data", str(data), "--check"]
+    assert make.main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["clips"] == 4
+    assert found["pairs"] == 32
+    assert found["size"] == [48, 48]
+    assert found["skipped_files"] == {".txt": 2}
+    assert make.main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "left out: 2 x .txt" in capsys.readouterr().out
+    assert stamps(tmp_path) == before
+
+    before = stamps(shards())
+    assert make.main([*command, "--out", str(shards())]) == 1  # belongs to the built-in photographs
+    assert "data " in capsys.readouterr().err
+    assert make.main([*command, "--set", "crop.siz=64", "--out", str(tmp_path / "out")]) == 2
+    assert stamps(shards()) == before
+
+
+def test_list(capsys):
+    assert make.main(["--list"]) == 0
+    said = capsys.readouterr().out
+    assert all(re.search(rf"^  {name}\b", said, re.M) for name in ("realblur_j", "naive", "rsblur/a7r3", "upi", "a7r3"))
+
+
+def test_output_folder_is_named_after_the_recipe(recipe_file, shards, contents, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert make.main(["--recipe", recipe_file(), "--count", "5", "--workers", "0"]) == 0
+    assert contents(tmp_path / "out" / "small") == contents(shards())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--recipe", "realblur_k"], ['did you mean "realblur_j"?']),
+        (["--recipe", "no/such.yaml"], ["expected a readable YAML file"]),
+        (["--recipe", "naive", "--set", "crop.sise=[8, 8]", "--set", "jpg.quality=1"], ["2 problems", '"size"', '"jpg']),
+        (["--recipe", "realblur_j", "--isp", "rsblr"], ["rsblr", "rsblur"]),
+        (["--recipe", "naive", "--set", "samples_per_shard=many", "--set", "crop.size=wide"], ["many", "wide"]),
+        (["--recipe", "naive", "--set", "crop_border.pixels=3"], ["expected at least 14"]),
+        (["--recipe", "naive", "--device", "abacus"], ["abacus"]),
+    ],
+)  # fmt: skip
+def test_a_bad_recipe_is_refused_with_all_its_problems(arguments, expected, tmp_path, capsys):
+    assert make.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert all(text in said for text in expected), said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--recipe", "naive", "--count", "0"], ["--recipe"], ["--seed", "x"]])
+def test_bad_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        make.main(arguments)
+    assert left.value.code == 2
+    assert "usage: python -m blursynth.make" in capsys.readouterr().err
+
+
+def test_unusable_places(recipe_file, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
+    command = ["--recipe", recipe_file(), "--workers", "0", "--count", "1"]
+    for arguments, said in [
+        (["--data", str(tmp_path / "empty"), "--out", str(tmp_path / "out")], "expected images"),
+        (["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")], "nothing there"),
+        (["--out", str(tmp_path / "file" / "out")], "Not a directory"),
+        (["--out", str(tmp_path / "file")], "File exists"),
+    ]:
+        assert make.main([*command, *arguments]) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert str(tmp_path) in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- a folder belongs to one run
+
+
+def test_another_identity_is_refused_and_named(copied, recipe_file, contents, capsys):
+    out = copied()
+    before = contents(out)
+    owner = shard.identity_of(out)
+    command = ["--out", str(out), "--count", "2", "--workers", "0", "--recipe", recipe_file()]
+    assert make.main([*command, "--seed", "8"]) == 1
+    said = capsys.readouterr().err
+    assert "seed 7 here, 8 wanted" in said
+    assert f"recipe {owner.recipe[:12]} here, " in said
+    assert "--force" in said
+    assert make.main([*command, "--set", "sensor_noise.scale=[1,1]"]) == 1
+    assert "seed" not in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_shards_without_an_identity_are_not_adopted(copied, recipe_file, contents, capsys):
+    out = copied()
+    (out / shard.IDENTITY).unlink()
+    before = contents(out)
+    command = ["--out", str(out), "--count", "5", "--workers", "0", "--recipe", recipe_file()]
+    assert make.main([*command, "--seed", "8"]) == 1
+    assert "seed 7 here, 8 wanted" in capsys.readouterr().err
+    assert contents(out) == before
+    assert make.main(command) == 0
+    assert shard.identity_of(out) is not None
+
+
+def test_force_moves_the_other_run_aside(copied, shards, recipe_file, contents, tmp_path, capsys):
+    out = copied()
+    old = contents(out)
+    command = ["--recipe", recipe_file(), "--workers", "0", "--seed", "8", "--count", "2"]
+    assert make.main([*command, "--out", str(out), "--force"]) == 0
+    aside = next(path for path in out.iterdir() if path.is_dir())
+    assert str(aside) in capsys.readouterr().err
+    moved = contents(aside)
+    assert {name: old[name] for name in old if name != inspect.CONTACT_SHEET} == moved
+    assert make.main([*command, "--out", str(tmp_path / "direct")]) == 0
+    shutil.move(aside, tmp_path / "aside")
+    assert contents(out) == contents(tmp_path / "direct")
+    # What was moved is a whole set still.
+    assert len(ShardDataset(tmp_path / "aside")) == 5
+
+
+def test_force_interrupted_loses_and_mixes_nothing(copied, recipe_file, contents, monkeypatch, capsys):
+    out = copied()
+    old = contents(out)
+    command = ["--recipe", recipe_file(), "--workers", "0", "--seed", "8", "--count", "2", "--out", str(out)]
+    moves = []
+    replace = Path.replace
+
+    def third_fails(self: Path, target: Path) -> Path:
+        moves.append(target)
+        if len(moves) > 3:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", third_fails)
+        assert make.main([*command, "--force"]) == 130
+    assert make.main(command) == 1
+    assert "seed 7 here, 8 wanted" in capsys.readouterr().err
+    assert make.main([*command, "--force"]) == 0
+    now = {Path(name).name: data for name, data in contents(out).items() if "/" in name}
+    assert now == {name: data for name, data in old.items() if name != inspect.CONTACT_SHEET}
+
+
+# ---------------------------------------------------------------- what the user sees
+
+
+def test_table_and_contact_sheet(copied, recipe_file, capsys):
+    out = copied()
+    sheet = (out / inspect.CONTACT_SHEET).read_bytes()
+    with Image.open(out / inspect.CONTACT_SHEET) as image:
+        assert image.size[0] >= 2 * 3 * 256
+        assert np.asarray(image.convert("L")).std() > 20
+    (out / inspect.CONTACT_SHEET).unlink()
+    assert make.main(["--recipe", recipe_file(), "--out", str(out), "--count", "5", "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    rows = dict(re.split(r"\s{2,}| (?=\S+$)", line.strip(), maxsplit=1) for line in said.splitlines())
+    assert rows["pairs"] == "5"
+    assert rows["shards"] == "3 (0 made now)"
+    ratios = [record["blur_psnr_db"] for record in records(out)]
+    assert float(rows["mean blur PSNR"].removesuffix(" dB")) == pytest.approx(np.mean(ratios), abs=0.01)
+    assert (out / inspect.CONTACT_SHEET).read_bytes() == sheet
+
+
+def test_stored_statistics_are_true(shards):
+    folder = shards()
+    blur, sharp = (pixels(folder, name).astype(float) for name in ("blur", "sharp"))
+    for record, one, other in zip(records(folder), blur, sharp, strict=True):
+        assert record["blur_psnr_db"] == pytest.approx(10 * np.log10(255**2 / ((one - other) ** 2).mean()), abs=1e-3)
+        assert record["blur_level"] == pytest.approx(one.mean(), abs=1e-3)
+
+
+def test_inspect(shards, tmp_path, capsys):
+    assert inspect.main([str(shards()), "--out", str(tmp_path / "sheet.png"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pairs"] == 5
+    assert found["datasets"]["blur"] == [48, 48, 3, "uint8"]
+    sizes = [record["dice"]["camera_shake.size"] for record in records(shards())]
+    assert found["dice"]["camera_shake.size"] == {"least": min(sizes), "mean": np.mean(sizes), "most": max(sizes)}
+    assert inspect.main([str(tmp_path)]) == 1
+    assert "expected a shard" in capsys.readouterr().err
