@@ -58,7 +58,9 @@ def written(folder: Path) -> None:
     for name, values in seconds.items():
         rate = len(content) / 1e6 / statistics.median(values)
         print(f"  {name:24} {measure.ms(values)} ms  {rate:7.0f} MB/s")
-    print(f"  {measure.ratio(seconds['published shard'], seconds['plain write() and fsync']):.2f}x of plain write() and fsync")
+    print(
+        f"  {measure.ratio(seconds['published shard'], seconds['plain write() and fsync']):.2f}x of plain write() and fsync"
+    )
 
 
 def read(folder: Path) -> None:

@@ -39,11 +39,18 @@ def isp_part() -> None:
     mask = torch.from_numpy((rng.random((1, 3, side, side)) > 0.98).astype(np.float32))
     camera = profile.load("a7r3").camera((2.1, 1.7), "GRBG", iso=160.0)
     stages = {
-        name: {label: stage for label, stage in recipe.load(name, ["saturate.strength=[0.8, 0.8]"]).labelled}
-        for name in ("gopro_u", "realblur_j")
+        name: dict(recipe.load(name, ["saturate.strength=[0.8, 0.8]"]).labelled) for name in ("gopro_u", "realblur_j")
     }
     base = Sample(
-        image=sharp, space="srgb", sharp=sharp, saturation=mask, camera=camera, sharp_frame=None, seed=1, index=0, source=""
+        image=sharp,
+        space="srgb",
+        sharp=sharp,
+        saturation=mask,
+        camera=camera,
+        sharp_frame=None,
+        seed=1,
+        index=0,
+        source="",
     )
     part = ("inverse_isp", "saturate", "mosaic", "sensor_noise", "forward_isp", "keep_saturated", "tone_curve")
 
@@ -80,7 +87,9 @@ def whole_pair() -> None:
     clips = made_by.source.open(None).clips
     labelled = list(made_by.labelled)
     spent: dict[str, list[float]] = {name: [] for name in ("decode", *(label for label, _ in labelled))}
-    floor: dict[str, list[float]] = {name: [] for name in ("decode alone", "kernel alone", "convolution alone", "draws alone")}
+    floor: dict[str, list[float]] = {
+        name: [] for name in ("decode alone", "kernel alone", "convolution alone", "draws alone")
+    }
     whole: list[float] = []
 
     def timed(values: list[float], task: object) -> object:
@@ -106,7 +115,10 @@ def whole_pair() -> None:
         )
         light = [cut for cut in (before.image, before.saturation) if bool(cut.any())]
         timed(floor["convolution alone"], lambda: convolve(torch.cat(light), torch.from_numpy(kernel)))
-        timed(floor["draws alone"], lambda: [generator(1, index, p).standard_normal(296 * 296, dtype=np.float32) for p in "ab"])
+        timed(
+            floor["draws alone"],
+            lambda: [generator(1, index, p).standard_normal(296 * 296, dtype=np.float32) for p in "ab"],
+        )
     print("\none 256x256 pair of realblur_j from the built-in photographs, ms (least, median)")
     for name, values in [*spent.items(), ("whole pair", whole), *floor.items()]:
         print(f"  {name:24} {measure.ms(values[5:])}")
@@ -134,7 +146,15 @@ def memory() -> None:
         (Path(folder) / "data").mkdir()
         io.write_image(Path(folder) / "data" / "frame.png", frame)
         arguments = ["--recipe", "realblur_j", "--data", f"{folder}/data", "--out", f"{folder}/out", "--count", "4"]
-        arguments += ["--workers", "0", "--json", "--set", "crop.size=[760, 1320]", "--set", "save=[raw,kernel,saturated]"]
+        arguments += [
+            "--workers",
+            "0",
+            "--json",
+            "--set",
+            "crop.size=[760, 1320]",
+            "--set",
+            "save=[raw,kernel,saturated]",
+        ]
         result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     print(f"\nlargest resident set of a worker on 1280x720 pairs: {int(result.stdout.splitlines()[-1]) / 1e6:.2f} GB")
 

@@ -22,7 +22,14 @@ Kernels = list[Float32[np.ndarray, "_ _"]]
 
 # ---------------------------------------------------------------- trajectories
 
-ANXIETIES = (0.003, 0.005, 0.007, 0.008, 0.009, 0.01)  # Source: boracchi2012, DeblurGAN@af5ad45 (motion_blur/blur_image.py)
+ANXIETIES = (
+    0.003,
+    0.005,
+    0.007,
+    0.008,
+    0.009,
+    0.01,
+)  # Source: boracchi2012, DeblurGAN@af5ad45 (motion_blur/blur_image.py)
 
 
 def boracchi_foi(

@@ -28,7 +28,9 @@ class Source(NamedTuple):
 
 def keys() -> set[str]:
     """Citation keys of docs/references.bib."""
-    return set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE))
+    return set(
+        re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    )
 
 
 def cited(text: str) -> Iterator[tuple[str, str]]:
@@ -65,7 +67,9 @@ def sources() -> list[Source]:
 def table() -> str:
     """docs/equations.md as it should be."""
     rows = [f"| {s.key} | {s.where} | `{s.file}` | `{s.name}` |" for s in sources()]
-    head = "# Where every formula comes from\n\nWritten by `python docs/equations.py`; the keys are in `references.bib`.\n"
+    head = (
+        "# Where every formula comes from\n\nWritten by `python docs/equations.py`; the keys are in `references.bib`.\n"
+    )
     return "\n".join([head, "| source | where in it | file | what |", "|---|---|---|---|", *rows]) + "\n"
 
 

@@ -50,7 +50,9 @@ def test_readme_has_both_commands_on_one_line_each():
     assert 'pip install -c constraints.txt -e ".[test]" && pytest' in lines
 
 
-@pytest.mark.parametrize("document", [path.relative_to(ROOT) for place in ("*", "*/*", "tests/*/*") for path in ROOT.glob(f"{place}.md")])
+@pytest.mark.parametrize(
+    "document", [path.relative_to(ROOT) for place in ("*", "*/*", "tests/*/*") for path in ROOT.glob(f"{place}.md")]
+)
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):

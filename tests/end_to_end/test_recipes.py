@@ -109,7 +109,18 @@ def test_no_data_where_none_is_built_in(tmp_path, capsys):
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"{PHOTOS} is not there")
 def test_real_photographs(tmp_path):
     """Night scenes of the RealBlur camera: sensor noise, clipped street lamps, no border artefact."""
-    arguments = ["--recipe", "realblur_j", "--data", str(PHOTOS), "--out", str(tmp_path), "--count", "8", "--workers", "0"]
+    arguments = [
+        "--recipe",
+        "realblur_j",
+        "--data",
+        str(PHOTOS),
+        "--out",
+        str(tmp_path),
+        "--count",
+        "8",
+        "--workers",
+        "0",
+    ]
     assert make.main(arguments) == make.DONE
     for at in range(8):
         blur = ShardDataset(tmp_path)[at]["blur"].double()
