@@ -85,6 +85,16 @@ def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
     return inverse
 
 
+def matrix_from_libraw_rows_3(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
+    """`sensor_to_linear` as the published ParamISP has it, in float64: XYZ_TO_LINEAR @ inv(xyz_to_sensor) with rows that
+    sum to 3, so that white becomes 3. Not the matrix that other ISPs want: see `matrix_from_libraw`.
+
+    Source: kim2024, ParamISP@0e4913f
+    """
+    sensor_to_linear: Tensor = _float64(XYZ_TO_LINEAR) @ torch.linalg.inv(_float64(xyz_to_sensor))
+    return sensor_to_linear / sensor_to_linear.mean(1, keepdim=True)
+
+
 def matrix_from_rsblur(color_correction: object) -> Float[Tensor, "3 3"]:
     """`sensor_to_linear` from the colour correction matrix of one RSBlur capture day, in float64.
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from isp.contract import ISP
 
-# name -> module with `VARIANTS` (a bare name is the first) and `create(variant, device)`
+# name -> module with `VARIANTS` (a bare name is the first) and `create(variant, device)`; where it also has
+# `TAKES_PATHS`, a variant may be a path to weights, and `create` judges it
 BUILT_IN = {
     "rsblur": "isp.backends.rsblur",
     "upi": "isp.backends.upi",
+    "paramisp": "isp.backends.paramisp",
 }
 ENTRY_POINT_GROUP = "isp.backends"
 
@@ -54,13 +56,14 @@ def names() -> list[str]:
 
 
 def create(name: str, device: Any = "cpu") -> ISP:
-    """The ISP called `backend` or `backend/variant`, on `device`.
+    """The ISP called `backend` or `backend/variant`, on `device`; a variant may be a path where the backend takes one.
 
     Raises `ValueError` for an unknown backend or variant, a clash of names, or a plug-in that cannot be imported.
     """
     backend, _, variant = name.partition("/")
     module = _module(backend)
-    if backend in BUILT_IN and variant and variant not in module.VARIANTS:
+    has_fixed_variants = backend in BUILT_IN and not hasattr(module, "TAKES_PATHS")
+    if has_fixed_variants and variant and variant not in module.VARIANTS:
         close = difflib.get_close_matches(variant, module.VARIANTS, n=1)
         hint = f'; did you mean "{backend}/{close[0]}"?' if close else ""
         expected = ", ".join(f"{backend}/{known}" for known in module.VARIANTS)

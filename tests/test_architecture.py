@@ -15,6 +15,7 @@ PACKAGES = ("isp", "blursynth")
 
 CORE = {f"isp.{name}" for name in ("space", "camera", "cfa", "color", "tone", "contract")}
 CORE_USES = {"torch", "jaxtyping"}
+READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; loading one needs no more than the core
 # From the bottom up; a module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.stages"),
@@ -102,8 +103,10 @@ def the_core_needs_torch_and_jaxtyping_only(module: str, tree: ast.Module) -> It
 
 def backends_build_on_the_core_alone(module: str, tree: ast.Module) -> Iterator[str]:
     if module.startswith("isp.backends."):
+        backend = ".".join(module.split(".")[:3])
         for name, when in imports(module, tree):
-            ours = within(name, "isp") and not within(name, module)
+            ours = within(name, "isp") and not within(name, backend)
+            ours = ours and not (name in READ_BY_BACKENDS and when == "run")
             foreign = when == "load" and top(name) not in sys.stdlib_module_names | CORE_USES | {"isp"}
             if foreign or (ours and name not in CORE):
                 yield f"a backend imports {name}"

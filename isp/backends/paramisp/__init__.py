@@ -1,0 +1,132 @@
+"""ParamISP (Kim et al. 2024): the learned ISP pair behind the contract, opened from weight files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isp import color
+from isp.backends.paramisp.design import Design
+from isp.backends.paramisp.network import Direction, ParamISPNet
+from isp.camera import Camera
+from isp.contract import Limits
+
+Matrix = Literal["rows_1", "official"]
+VARIANTS = ()
+TAKES_PATHS = True
+BORDER = 4  # measured by `border_effect`: see `ParamISP`
+
+
+def camera_for(matrix: Matrix, camera: Camera) -> Camera:
+    """`camera` with the matrix that the weights were trained with; "official" is that of the published code.
+
+    Raises `ValueError` for a camera whose published matrix is not known.
+    Source: kim2024, ParamISP@0e4913f
+    """
+    if matrix == "rows_1":
+        return camera
+    wanted = camera.sensor_to_linear.clone()
+    for row, name in enumerate(camera.name):
+        coefficients = None if camera.xyz_to_sensor is None else camera.xyz_to_sensor[row]
+        if coefficients is not None and not bool(coefficients.isnan().any()):
+            wanted[row] = color.matrix_from_libraw_rows_3(coefficients.cpu())
+        elif name not in ("s7", "SAMSUNG SM-G935F"):  # whose published matrix is its own
+            raise ValueError(
+                f'paramisp: these weights want the published matrix of camera "{name}", which follows from xyz_to_sensor; '
+                "give the camera its LibRaw coefficients, or choose weights with matrix rows_1"
+            )
+    return dataclasses.replace(camera, sensor_to_linear=wanted)
+
+
+class ParamISP:
+    """Both networks behind the contract. Optical parameters that the camera does not know are left out.
+
+    The networks pool over the whole image, so no border makes a crop exact. The halos say how many border pixels differ
+    more from a larger image than the pixels inside do: see `border_effect`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inverse: ParamISPNet,
+        forward: ParamISPNet,
+        matrices: tuple[Matrix, Matrix] = ("rows_1", "rows_1"),
+        weights: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.weights = weights
+        self.limits = Limits(inverse_halo=BORDER, forward_halo=BORDER, renders="camera")
+        self._networks = {"inverse": inverse.requires_grad_(False), "forward": forward.requires_grad_(False)}
+        self._matrices = dict(zip(("inverse", "forward"), matrices, strict=True))
+
+    def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+        """Source: kim2024, §3.3"""
+        sensor: Tensor = self._networks["inverse"](srgb, camera_for(self._matrices["inverse"], camera))
+        return sensor
+
+    def forward(
+        self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Source: kim2024, §3.2"""
+        srgb: Tensor = self._networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
+        return srgb.clamp(0, 1)
+
+
+def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
+    """The networks in one weight file by their direction, each with its matrix convention and the file's digest."""
+    from isp import weights
+
+    read = weights.read(path)
+    said = read.metadata
+    if said["backend"] != "paramisp" or said["matrix"] not in get_args(Matrix):
+        raise ValueError(
+            f"{path}: expected weights of paramisp with matrix rows_1 or official, got {said['backend']} with {said['matrix']}"
+        )
+    design = Design.from_json(said["design"])
+    found = {}
+    for direction in get_args(Direction) if said["direction"] == "joint" else (said["direction"],):
+        prefix = f"{direction}." if said["direction"] == "joint" else ""
+        network = ParamISPNet(direction, design)
+        own = {name.removeprefix(prefix): value for name, value in read.tensors.items() if name.startswith(prefix)}
+        weights.fill(network, own, of=str(path))
+        found[direction] = network, cast(Matrix, said["matrix"]), read.digest
+    return found
+
+
+def _files(variant: str) -> list[Path]:
+    """FOLDER (with inverse.safetensors and forward.safetensors), FILE (joint), or FILE+FILE (one for each direction)."""
+    path = Path(variant)
+    if path.is_dir():
+        return [path / "inverse.safetensors", path / "forward.safetensors"]
+    if path.is_file() or "+" not in variant:
+        return [path]
+    return [Path(part) for part in variant.split("+")]
+
+
+def create(variant: str, device: torch.device | str) -> ParamISP:
+    """Raises `ValueError` where there are no weights of that name, or not those of both directions."""
+    if not variant:
+        raise ValueError(
+            'paramisp: no weights come with it yet; name a folder or files, as in "paramisp/FOLDER" '
+            "(python -m isp.convert makes them from the authors' checkpoints)"
+        )
+    found: dict[str, tuple[ParamISPNet, Matrix, str]] = {}
+    for path in _files(variant):
+        for direction, network in _networks_of(path).items():
+            if direction in found:
+                raise ValueError(
+                    f"paramisp/{variant}: expected one inverse and one forward network, got two of {direction}"
+                )
+            found[direction] = network
+    missing = [direction for direction in get_args(Direction) if direction not in found]
+    if missing:
+        raise ValueError(f"paramisp/{variant}: expected weights of both directions, but {missing[0]} is not among them")
+    inverse, forward = found["inverse"], found["forward"]
+    digests = tuple(dict.fromkeys((inverse[2], forward[2])))
+    networks = inverse[0].to(device), forward[0].to(device)
+    return ParamISP(f"paramisp/{variant}", *networks, matrices=(inverse[1], forward[1]), weights=digests)

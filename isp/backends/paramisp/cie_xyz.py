@@ -1,0 +1,52 @@
+"""The local and the global mapping of CIE XYZ Net (Afifi et al. 2021), with which Table 3 of ParamISP compares."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isp.backends.paramisp.subnetworks import WIDTH, polynomial
+
+
+class LocalMapping(nn.Module):
+    """Sixteen convolutions that predict a residual of at most 0.25; they see the image alone.
+
+    Source: afifi2021, CIE_XYZ_NET@44398b1
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (3, *[32] * 15, 3)
+        pairs = itertools.pairwise(channels)
+        self.mapping = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairs)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"], inputs: Tensor, optical: Tensor | None) -> Tensor:
+        residual = image
+        for conv in self.mapping[:-1]:
+            residual = functional.leaky_relu(conv(residual))
+        return image + 0.25 * torch.tanh(self.mapping[-1](residual))
+
+
+class GlobalMapping(nn.Module):
+    """A 3x6 polynomial whose weights are predicted from the image at 128x128, without the dropout of its training.
+
+    Source: afifi2021, CIE_XYZ_NET@44398b1
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping = nn.ModuleList(nn.Conv2d(inputs, WIDTH, 3, padding=1) for inputs in (3, *[WIDTH] * 4))
+        self.fc = nn.Linear(16 * WIDTH, 1024)
+        self.last = nn.Linear(1024, 18)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"], inputs: Tensor, optical: Tensor | None) -> Tensor:
+        rows, columns = (torch.arange(128, device=image.device) * side // 128 for side in image.shape[-2:])
+        feature = image[:, :, rows[:, None], columns]
+        for conv in self.mapping:
+            feature = functional.max_pool2d(functional.leaky_relu(conv(feature)), 2)
+        with torch.autocast(image.device.type, enabled=False):
+            return polynomial(image.float(), self.last(self.fc(feature.float().flatten(1))))

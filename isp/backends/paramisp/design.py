@@ -1,0 +1,88 @@
+"""What can be chosen in ParamISP, and the two presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from isp import cfa
+
+Optical = Literal["focal_mm", "f_number", "exposure_s", "iso"]
+Input = Literal["gradient", "histogram", "overexposure"]
+
+OPTICAL: tuple[Optical, ...] = ("focal_mm", "f_number", "exposure_s", "iso")
+HISTOGRAM_BINS = (4, 8, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What the paper ablates, and what its text and the published code do differently. The defaults are the paper's.
+
+    optical                 parameters that ParamNet sees (Table 2); none, and no colour_embedding: no ParamNet (Table 1)
+    equalisation            the 15 mappings of each parameter, or its bare value (Table 1)
+    dropout                 probability that a parameter is left out of a training iteration (Table 1)
+    fully_connected         ParamNet's layers: activation before each of the last three, or after each (Fig. 3)
+    colour_embedding        white balance and matrix enter ParamNet, too
+    inputs                  features that stand beside the image (Table S2)
+    mask_threshold          over-exposure starts here
+    mask_of                 over-exposure is that of each network's input, or of the first network's for both
+    local                   LocalNet, or the local mapping of CIE XYZ Net (Table 3)
+    tone                    global operation: A, B or C of Table S3, or the global mapping of CIE XYZ Net (Table 3)
+    stages                  how often C is applied (Table S3)
+    coefficient_activation  "elu" keeps every coefficient above -1
+    clip_white              white-balanced values are clipped to [0, 1] in `forward`, so that clipped highlights are white
+    demosaic_border         as in `isp.cfa.demosaic`
+
+    Tables 3 and S3 of the paper go with `optical=()` and `inputs=()`, by their numbers of parameters.
+    """
+
+    optical: tuple[Optical, ...] = OPTICAL
+    equalisation: bool = True
+    dropout: float = 0.2
+    fully_connected: Literal["activation_first", "activation_last"] = "activation_first"
+    colour_embedding: bool = False
+    inputs: tuple[Input, ...] = ("gradient", "histogram", "overexposure")
+    mask_threshold: float = 0.9
+    mask_of: Literal["each", "first"] = "each"
+    local: Literal["localnet", "cie_xyz"] = "localnet"
+    tone: Literal["A", "B", "C", "cie_xyz"] = "C"
+    stages: int = 4
+    coefficient_activation: Literal["elu", "none"] = "elu"
+    clip_white: bool = True
+    demosaic_border: cfa.Border = "phase"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Design.dropout: expected a probability below 1, got {self.dropout:g}")
+        if self.has_param_net and self.local == self.tone == "cie_xyz":
+            raise ValueError("Design: the networks of CIE XYZ Net take no optical feature; set optical to ()")
+
+    @property
+    def has_param_net(self) -> bool:
+        return bool(self.optical) or self.colour_embedding
+
+    @property
+    def input_channels(self) -> int:
+        channels = {"gradient": 6, "histogram": 3 * sum(HISTOGRAM_BINS), "overexposure": 3}
+        return 3 + sum(channels[name] for name in self.inputs)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Design:
+        """The reverse of `to_json`. Raises `ValueError` for a document that is none or has an unknown key."""
+        record = json.loads(text)
+        known = {field.name for field in dataclasses.fields(Design)}
+        if not isinstance(record, dict) or record.keys() - known:
+            raise ValueError(f"Design: expected an object with keys out of {', '.join(sorted(known))}, got {text}")
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return Design(**fields)
+
+
+PRESETS = {
+    "paper": Design(),
+    "official": Design(colour_embedding=True, mask_threshold=0.95, mask_of="first", demosaic_border="replicate"),
+}

@@ -1,0 +1,118 @@
+"""The ParamISP network: learned forward and inverse ISPs that follow the optical parameters of the shot.
+
+    forward   bayer -> CanoNet -> LocalNet -> GlobalNet -> srgb
+    inverse   srgb -> GlobalNet -> LocalNet -> CanoNet -> sensor
+
+ParamNet turns the optical parameters into one feature vector that modulates LocalNet and GlobalNet.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from isp import cfa, color
+from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
+from isp.backends.paramisp.design import Design
+from isp.backends.paramisp.subnetworks import TONE_WEIGHTS, GlobalNet, LocalNet, ParamNet, features
+from isp.camera import Camera
+
+Direction = Literal["inverse", "forward"]
+MULTIPLE_OF, SMALLEST = 4, 88  # LocalNet halves twice; GlobalNet needs 85 pixels for one value after its last pooling
+
+
+def extended(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
+    """`image` mirrored at its bottom and right, without repeating the edge, to a size that the networks take.
+
+    Mirrored again and again where it is small; a mosaic keeps its phase. Raises `ValueError` below 2x2.
+    """
+    if min(image.shape[-2:]) < 2:
+        raise ValueError(f"paramisp: expected at least 2x2 pixels, got {image.shape[-2]}x{image.shape[-1]}")
+    for dim in (2, 3):
+        side = image.shape[dim]
+        wanted = max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF)
+        if wanted > side:
+            at = torch.arange(wanted, device=image.device) % (2 * side - 2)
+            image = image.index_select(dim, torch.where(at < side, at, 2 * side - 2 - at))
+    return image
+
+
+class ParamISPNet(nn.Module):
+    """One direction: "forward" takes `bayer` to `srgb`, "inverse" takes `srgb` to `sensor`. Nothing is clipped at the end.
+
+    Source: kim2024, Fig. 2
+    """
+
+    def __init__(self, direction: Direction, design: Design, seed: int = 0) -> None:
+        """With random weights, the same for every `seed` on every machine."""
+        super().__init__()
+        self.direction = direction
+        self.design = design
+        channels, modulated = design.input_channels, design.has_param_net
+        with torch.device("meta"):  # PyTorch would draw weights from the global generator
+            self.param_net = ParamNet(design) if modulated else None
+            self.local_net: nn.Module = LocalMapping() if design.local == "cie_xyz" else LocalNet(channels, modulated)
+            self.global_net: nn.Module = GlobalMapping()
+            if design.tone != "cie_xyz":
+                stages = design.stages if design.tone == "C" else 1
+                weights = TONE_WEIGHTS[design.tone]
+                self.global_net = GlobalNet(channels, modulated, stages, weights, design.coefficient_activation)
+        self.to_empty(device="cpu")
+        _draw_weights(self, torch.Generator().manual_seed(seed))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def linear(self, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+        """CanoNet: demosaicing, white balance, colour space.
+
+        Source: kim2024, §3.2
+        """
+        demosaiced = cfa.demosaic(bayer, camera.cfa, self.design.demosaic_border)
+        balanced = demosaiced * camera.white_balance[:, :, None, None]
+        if self.design.clip_white:
+            balanced = balanced.clamp(0, 1)
+        return color.apply_matrix(balanced, camera.sensor_to_linear)
+
+    def forward(
+        self, image: Float[Tensor, "b c h w"], camera: Camera, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Any size; any CFA phases. `generator` is for training only: see `ParamNet`.
+
+        Source: kim2024, Fig. 2
+        """
+        height, width = image.shape[-2:]
+        image = extended(image)
+        optical = None if self.param_net is None else self.param_net(camera, generator)
+        if self.direction == "forward":
+            image = self.linear(image, camera)
+        order = [self.local_net, self.global_net]
+        if self.direction == "inverse":
+            order.reverse()
+        first = image
+        for network in order:
+            image = network(image, features(image, first, self.design), optical)
+        image = image[..., :height, :width]
+        return image if self.direction == "forward" else color.linear_to_sensor(image, camera)
+
+
+# Standard deviations are Xavier's times these; the layers after them start as PyTorch's own do, and so do all biases.
+# Source: kim2024, ParamISP@0e4913f; afifi2021, CIE_XYZ_NET@44398b1
+_GAINS = {"local_net.tail": 0.01, "global_net.heads": 0.01, "global_net.optical": 0.1, "param_net.layers.2": 0.1}
+_UNIFORM = ("local_net.down", "local_net.up", "global_net.stage", "global_net.fc", "global_net.last")
+
+
+def _draw_weights(net: ParamISPNet, generator: torch.Generator) -> None:
+    for name, layer in net.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        fan_in, fan_out = layer.weight[0].numel(), layer.weight[:, 0].numel()
+        bound = fan_in**-0.5
+        assert layer.bias is not None, "every layer here has one"
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        if name.startswith(_UNIFORM):
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        else:
+            gain = next((gain for prefix, gain in _GAINS.items() if name.startswith(prefix)), 1.0)
+            nn.init.normal_(layer.weight, 0, gain * (2 / (fan_in + fan_out)) ** 0.5, generator=generator)
