@@ -123,10 +123,10 @@ def test_worker_killed(recipe_file, contents, tmp_path):
         said, error = process.communicate(timeout=60)
     assert process.returncode == 1, error
     assert said == ""
-    assert error == (
+    assert [line for line in error.splitlines() if "pairs/s" not in line] == [
         "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
-        "command again, with fewer --workers\n"
-    )
+        "command again, with fewer --workers"
+    ]
     assert_resumes_as_if_nothing_had_happened(out, recipe_file(), contents)
 
 
