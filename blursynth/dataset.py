@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from blursynth import shard
+from blursynth import folders, shard
 from blursynth.rng import generator
 from blursynth.stages.geometry import DIHEDRAL, turn
 
@@ -36,10 +36,10 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
         self._folder = Path(path)
-        manifest = self._folder / shard.MANIFEST
+        manifest = self._folder / folders.MANIFEST
         if not manifest.is_file():
             raise ValueError(
-                f"{self._folder}: expected a finished folder of shards (with {shard.MANIFEST}); run make to the end"
+                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); run make to the end"
             )
         entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
         entries = [entry for entry in entries if entry["count"]]
