@@ -195,7 +195,8 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
     if not equals or not all(keys) or (len(keys) == 1 and keys[0] in stage_names):
         return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
-        value = _parsed(text)
+        # There are no aliases, so a value that begins with a star is a pattern of file names.
+        value = text.strip() if text.lstrip().startswith("*") else _parsed(text)
     except yaml.YAMLError as problem:
         return [f"--set {override}: expected a YAML value, got: {problem}"]
     if keys[0] in Recipe.model_fields and keys[0] != "stages":

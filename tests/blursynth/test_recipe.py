@@ -575,3 +575,8 @@ def test_any_override_is_taken_or_refused(keys: list[str], value: str) -> None:
     except RecipeError:
         return
     assert made_by.stages
+
+
+def test_a_pattern_of_file_names_needs_no_quotes():
+    assert recipe.load("realblur_j", ["source.pattern=*_sharp.png"]).source.pattern == "*_sharp.png"
+    assert recipe.load("realblur_j", ["source.pattern=**/*.jpg"]).source.pattern == "**/*.jpg"
