@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from blursynth.recipe import RecipeError
 
         try:
+            if wrong := _wrong_with(args.device):
+                return _refuse(f"--device: {wrong}", USAGE)
             return make(args)
         except RecipeError as problem:
             return _refuse(str(problem), USAGE)
@@ -96,7 +98,6 @@ def make(args: argparse.Namespace) -> int:
     started = time.monotonic()
     from blursynth import executor, folders, publish, recipe, synthesis
 
-    _check_device(args.device)
     made_by = recipe.load(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = made_by.source.open(args.data)
     count = args.count or footage.default_count
@@ -135,16 +136,14 @@ def identity_of(made_by: Recipe, data_digest: str) -> Identity:
     )
 
 
-def _check_device(device: str) -> None:
+def _wrong_with(device: str) -> str:
     import torch
-
-    from blursynth.recipe import RecipeError
 
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise RecipeError("--device", [f'expected a device that works here, got "{device}": {reason}']) from problem
+        return f'expected a device that works here, got "{device}" ({str(problem).splitlines()[0]}); choose cpu'
+    return ""
 
 
 # ---------------------------------------------------------------- what the user sees

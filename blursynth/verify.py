@@ -8,15 +8,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth import executor, folders, make, publish, recipe, shard, synthesis
-from blursynth.recipe import Recipe
+from blursynth import executor, folders, make, publish, shard
 from blursynth.rng import generator
 from blursynth.shard import Identity, Receipt
-from blursynth.sources import Footage
+
+if TYPE_CHECKING:
+    from blursynth.recipe import Recipe
+    from blursynth.sources import Footage
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Folder:
     @staticmethod
     def open(path: Path) -> Folder:
         """Raises `ValueError` where `path` is not a finished folder of shards."""
+        from blursynth import recipe
+
         try:
             manifest = json.loads((path / folders.MANIFEST).read_text(encoding="utf-8"))
             return Folder(
@@ -76,6 +80,8 @@ def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str)
 
     Raises `ValueError` where the data, the recipe's files or the weights are not those that the folder was made from.
     """
+    from blursynth import synthesis
+
     _same_origin(folder, footage)
     listed = {folder.path / name: receipt for name, receipt in folder.expected.items()}
     with executor.only_run_in(folder.path):
@@ -127,6 +133,8 @@ def _length(path: Path) -> int:
 
 
 def _differences(folder: Folder, footage: Footage, entry: tuple[Path, int], device: str) -> list[str]:
+    from blursynth import synthesis
+
     path, position = entry
     with shard.open_shard(path) as file:
         stored = {name: dataset[position] for name, dataset in file.items()}
@@ -160,9 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
     args = parser.parse_args(argv)
+    from blursynth.recipe import RecipeError
+
     try:
         return _verify(args)
-    except recipe.RecipeError as problem:
+    except RecipeError as problem:
         sys.stderr.write(f"{problem}\n")
         return make.USAGE
     except (ValueError, ImportError, OSError) as problem:
