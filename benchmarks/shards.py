@@ -19,7 +19,7 @@ from pathlib import Path
 import measure
 import torch
 
-from blursynth import ShardDataset, make, recipe, shard, synthesis
+from blursynth import ShardDataset, folders, make, recipe, shard, synthesis
 from blursynth.rng import generator
 from isp import io
 
@@ -31,7 +31,7 @@ def written(folder: Path) -> None:
     made_by = recipe.load("realblur_j", ["samples_per_shard=64"])
     footage = made_by.source.open(None)
     identity = make.identity_of(made_by, footage.digest)
-    job = shard.plan(made_by, identity, footage.clips, PAIRS, folder, "cpu")[0]
+    job = folders.plan(made_by, identity, footage.clips, PAIRS, folder, "cpu")[0]
     samples = [(synthesis.synthesise(clip, made_by, index), clip.digest) for index, clip in job.samples]
     seconds: dict[str, list[float]] = {"published shard": [], "plain write() and fsync": [], "plain write()": []}
     content = b""

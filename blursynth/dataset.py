@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from blursynth import shard
+from blursynth import folders, shard
 from blursynth.rng import generator
 from blursynth.stages.geometry import DIHEDRAL, turn
 
@@ -36,10 +36,10 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
         self._folder = Path(path)
-        manifest = self._folder / shard.MANIFEST
+        manifest = self._folder / folders.MANIFEST
         if not manifest.is_file():
             raise ValueError(
-                f"{self._folder}: expected a finished folder of shards (with {shard.MANIFEST}); run make to the end"
+                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); run make to the end"
             )
         entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
         entries = [entry for entry in entries if entry["count"]]
@@ -53,7 +53,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         self._ends: list[int] = [sum(entry["count"] for entry in entries[: at + 1]) for at in range(len(entries))]
         self._crop, self._augment, self._seed = crop, augment, seed
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
         self._opened_by = os.getpid()
         with shard.open_shard(self._paths[0]) as file:
             height, width = file["blur"].shape[1:3]
@@ -75,11 +75,11 @@ class ShardDataset(Dataset[dict[str, Any]]):
         i %= len(self)
         at = bisect.bisect_right(self._ends, i)
         position = i - (self._ends[at - 1] if at else 0)
-        file = self._file(self._paths[at])
+        stored = self._stored(self._paths[at])
         address = int(self._epoch) * len(self) + i
-        window = self._window(file["blur"].shape[1:3], address)
+        window = self._window(stored["blur"].shape[1:3], address)
         try:
-            pair = {name: self._pixels(file[name], position, window) for name in ("blur", "sharp")}
+            pair = {name: self._pixels(dataset, position, window) for name, dataset in stored.items()}
         except OSError as problem:
             raise OSError(
                 f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
@@ -96,27 +96,29 @@ class ShardDataset(Dataset[dict[str, Any]]):
         top, left = (int(rng.integers(0, side - self._crop, endpoint=True)) for side in size)
         return slice(top, top + self._crop), slice(left, left + self._crop)
 
-    def _pixels(self, dataset: Any, position: int, window: tuple[slice, slice]) -> Tensor:
-        pixels = dataset[(position, *window)]
-        largest = 255 if pixels.dtype == "uint8" else 65535
-        return (torch.from_numpy(pixels.astype("float32")) / largest).permute(2, 0, 1).contiguous()
+    def _pixels(self, dataset: h5py.Dataset, position: int, window: tuple[slice, slice]) -> Tensor:
+        pixels = torch.from_numpy(dataset[(position, *window)]).permute(2, 0, 1)
+        largest = 255 if pixels.dtype == torch.uint8 else 65535
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(largest)
 
-    def _file(self, path: Path) -> h5py.File:
+    def _stored(self, path: Path) -> dict[str, h5py.Dataset]:
+        """The pictures of a shard. Looking a dataset up by name takes as long as reading a crop from it."""
         if self._opened_by != os.getpid():
             # Handles inherited through fork belong to the parent.
             self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
-            self._open[path] = shard.open_shard(path)
+            file = shard.open_shard(path)
+            self._open[path] = file, {name: file[name] for name in ("blur", "sharp")}
             if len(self._open) > _MOST_OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
+                self._open.popitem(last=False)[1][0].close()
         self._open.move_to_end(path)
-        return self._open[path]
+        return self._open[path][1]
 
     def close(self) -> None:
         """Closes every file that this process opened; reading opens them again."""
         if self._opened_by == os.getpid():
             while self._open:
-                self._open.popitem()[1].close()
+                self._open.popitem()[1][0].close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blursynth import shard
+from blursynth import folders, shard
 from isp import io
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -26,7 +26,7 @@ _DIFFERENCE_GAIN = 8
 
 def shards_of(place: Path) -> list[Path]:
     """The finished shards in a folder, or the one named. Raises `ValueError` where there is none."""
-    found = shard.shards_in(place) if place.is_dir() else [place]
+    found = folders.shards_in(place) if place.is_dir() else [place]
     if not found or not all(path.is_file() for path in found):
         raise ValueError(
             f"{place}: expected a shard or a folder of shards (shard-00000.h5), got none; run blursynth.make"

@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from blursynth.recipe import RecipeError
 
         try:
+            if wrong := _wrong_with(args.device):
+                return _refuse(f"--device: {wrong}", USAGE)
             return make(args)
         except RecipeError as problem:
             return _refuse(str(problem), USAGE)
@@ -94,9 +96,8 @@ def sentence_of(problem: Exception) -> str:
 def make(args: argparse.Namespace) -> int:
     """The whole job, top to bottom. Raises what `main` turns into exit codes."""
     started = time.monotonic()
-    from blursynth import executor, recipe, shard, synthesis
+    from blursynth import executor, folders, publish, recipe, synthesis
 
-    _check_device(args.device)
     made_by = recipe.load(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = made_by.source.open(args.data)
     count = args.count or footage.default_count
@@ -107,44 +108,42 @@ def make(args: argparse.Namespace) -> int:
 
     out.mkdir(parents=True, exist_ok=True)
     with executor.only_run_in(out):
-        moved = shard.claim(out, identity, force=args.force)
+        moved = folders.claim(out, identity, force=args.force)
         if moved is not None:
             sys.stderr.write(f"moved the shards of another run into {moved}\n")
-        shard.remove_stale_parts(out)
-        jobs = shard.plan(made_by, identity, footage.clips, count, out, args.device)
+        publish.remove_stale_parts(out)
+        jobs = folders.plan(made_by, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
         for _ in _with_progress(executor.run(synthesis.fill, jobs, workers), jobs):
             pass
-        manifest = shard.seal(out, made_by, identity, footage.skipped)
+        manifest = folders.seal(out, made_by, identity, footage.skipped)
     return _report(manifest, jobs, out, time.monotonic() - started, args)
 
 
 def identity_of(made_by: Recipe, data_digest: str) -> Identity:
     """What decides the pixels: the recipe and its files, the seed, the data, the weights of its ISPs."""
-    from blursynth import shard
+    from blursynth import publish, shard
     from blursynth.stages.isp import ForwardISP, InverseISP, opened
 
-    files = [shard.file_digest(path) for stage in made_by.stages for path in stage.files()]
+    files = [publish.file_digest(path) for stage in made_by.stages for path in stage.files()]
     names = {stage.isp for stage in made_by.stages if isinstance(stage, InverseISP | ForwardISP)}
     weights = [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
     return shard.Identity(
         recipe=made_by.digest,
         seed=made_by.seed,
-        data=shard.digest_of([data_digest, *files]),
-        weights=shard.digest_of(weights),
+        data=publish.digest_of([data_digest, *files]),
+        weights=publish.digest_of(weights),
     )
 
 
-def _check_device(device: str) -> None:
+def _wrong_with(device: str) -> str:
     import torch
-
-    from blursynth.recipe import RecipeError
 
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise RecipeError("--device", [f'expected a device that works here, got "{device}": {reason}']) from problem
+        return f'expected a device that works here, got "{device}" ({str(problem).splitlines()[0]}); choose cpu'
+    return ""
 
 
 # ---------------------------------------------------------------- what the user sees
@@ -190,9 +189,9 @@ def _print_list() -> None:
 def _report_check(
     made_by: Recipe, identity: Identity, footage: Any, count: int, out: Path, args: argparse.Namespace
 ) -> int:
-    from blursynth import shard
+    from blursynth import folders
 
-    owner = shard.identity_of(out)
+    owner = folders.identity_of(out)
     if owner is not None and owner != identity and not args.force:
         raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
     height, width = made_by.size

@@ -99,7 +99,15 @@ class Recipe(BaseModel):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error; YAML itself keeps the last in silence."""
+    """Safe YAML without aliases, in which a key given twice is an error; YAML itself keeps the last in silence."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):  # a few of them make a short file a value of any size
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(
+                f'expected no alias, got "*{event.anchor}" in line {event.start_mark.line + 1}; repeat it'
+            )
+        return super().compose_node(parent, index)
 
 
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -187,7 +195,8 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
     if not equals or not all(keys) or (len(keys) == 1 and keys[0] in stage_names):
         return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
-        value = _parsed(text)
+        # There are no aliases, so a value that begins with a star is a pattern of file names.
+        value = text.strip() if text.lstrip().startswith("*") else _parsed(text)
     except yaml.YAMLError as problem:
         return [f"--set {override}: expected a YAML value, got: {problem}"]
     if keys[0] in Recipe.model_fields and keys[0] != "stages":
@@ -223,7 +232,7 @@ def _did_you_mean(name: str, known: Any) -> str:
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-# Aliases make a short YAML file a value of any size; a message shows its beginning.
+# A message shows the beginning of a value.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
 _BRIEF.maxstring = _BRIEF.maxother = 120

@@ -19,14 +19,11 @@ device, versions (JSON), and complete = 1, written last. Nothing in it depends o
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
-import os
-import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,21 +32,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth.executor import is_alive, uninterrupted
+from blursynth import publish
+from blursynth.executor import uninterrupted
 
 if TYPE_CHECKING:
     import h5py
 
-    from blursynth.recipe import Recipe
     from blursynth.sample import Sample
 
 SCHEMA_VERSION = 1
 TILE = 256
-MANIFEST = "manifest.json"
-IDENTITY = "identity.json"
-
-
-# ---------------------------------------------------------------- who a folder belongs to
 
 
 @dataclass(frozen=True)
@@ -70,115 +62,6 @@ class Identity:
         )
 
 
-def identity_of(folder: Path) -> Identity | None:
-    """The identity that `folder` was claimed for. Raises `ValueError` where it cannot be read."""
-    path = folder / IDENTITY
-    if not path.exists():
-        return None
-    try:
-        return Identity(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, OSError) as problem:
-        raise ValueError(f"{path}: expected the identity of a folder of shards, got: {problem}") from problem
-
-
-def claim(folder: Path, identity: Identity, *, force: bool = False) -> Path | None:
-    """Makes `folder` belong to `identity`. With `force`, what belongs to another is moved into a subfolder, returned.
-
-    Raises `ValueError` where the folder belongs to another identity and `force` is not set.
-    """
-    owner = identity_of(folder) or _identity_of_shards(folder)
-    moved = None
-    if owner is not None and owner != identity:
-        if not force:
-            raise ValueError(
-                f"{folder}: holds shards of another run ({owner.differences(identity)}); choose another --out, or give "
-                "--force to move them into a subfolder"
-            )
-        moved = _move_aside(folder, owner)
-    if not (folder / IDENTITY).exists():
-        write_identity(folder, identity)
-    return moved
-
-
-def write_identity(folder: Path, identity: Identity) -> None:
-    publish_text(folder / IDENTITY, json.dumps(asdict(identity), indent=1, sort_keys=True) + "\n")
-
-
-def _identity_of_shards(folder: Path) -> Identity | None:
-    """Whose shards lie in a folder that has lost its identity."""
-    for path in shards_in(folder):
-        with suppress(OSError, KeyError, RuntimeError), open_shard(path) as file:
-            return _identity_in(file)
-    return None
-
-
-def _identity_in(file: h5py.File) -> Identity:
-    names = ("recipe_digest", "data_digest", "weights_digest")
-    recipe, data, weights = (str(file.attrs[name]) for name in names)
-    return Identity(recipe, int(file.attrs["seed"]), data, weights)
-
-
-def _move_aside(folder: Path, owner: Identity) -> Path:
-    stem = f"replaced-{owner.recipe[:8]}-{owner.seed}"
-    attempts = (folder / (f"{stem}-{again}" if again else stem) for again in range(10_000))
-    aside = next(place for place in attempts if not place.exists())
-    aside.mkdir()
-    # The identity goes last: interrupted in between, the folder still says whose shards are left in it.
-    for path in [*sorted(folder.glob("shard-*")), folder / MANIFEST, folder / IDENTITY]:
-        if path.is_file():
-            path.replace(aside / path.name)
-    return aside
-
-
-# ---------------------------------------------------------------- publishing
-
-
-def _part_name(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-
-
-def _publish(part: Path, path: Path) -> None:
-    """Makes the finished file `part` appear as `path`, and stay there after a power cut."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def publish_text(path: Path, text: str) -> None:
-    """Writes `text` so that `path` holds either all of it or what it held before."""
-    part = _part_name(path)
-    try:
-        part.write_text(text, encoding="utf-8")
-        _publish(part, path)
-    except OSError as problem:
-        part.unlink(missing_ok=True)
-        raise OSError(problem.errno, problem.strerror, str(path)) from problem
-
-
-def remove_stale_parts(folder: Path) -> list[Path]:
-    """Removes what writers of this host left whose process is gone. Those of other hosts are not ours to judge."""
-    removed = []
-    for part in sorted(folder.glob("*.part")):
-        host, _, pid = part.name.removesuffix(".part").rpartition(".")
-        if host.endswith(f".{socket.gethostname()}") and pid.isdigit() and not is_alive(int(pid)):
-            part.unlink(missing_ok=True)
-            removed.append(part)
-    return removed
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ---------------------------------------------------------------- planning
-
-
 @dataclass(frozen=True)
 class Job:
     """One shard to fill: which samples, from which clips, into which file. Small enough to send to any worker."""
@@ -192,41 +75,6 @@ class Job:
     @property
     def first_index(self) -> int:
         return self.samples[0][0]
-
-
-def path_of(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:05d}.h5"
-
-
-def shards_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("shard-*.h5"))
-
-
-def plan(recipe: Recipe, identity: Identity, clips: Any, count: int, folder: Path, device: str) -> list[Job]:
-    """The shards that are still to be made so that `folder` holds samples 0 to `count` - 1.
-
-    Sample i uses clip i mod n, so that a larger count only lengthens. A whole shard without a receipt gets one. The
-    last shard of a shorter run, which ends early, is made again in full length.
-    """
-    text = json.dumps(recipe.effective(), sort_keys=True)
-    jobs = []
-    for number, first in enumerate(range(0, count, recipe.samples_per_shard)):
-        indices = range(first, min(first + recipe.samples_per_shard, count))
-        path = path_of(folder, number)
-        if tried(path, identity) >= len(indices):
-            continue
-        samples = tuple((index, clips[index % len(clips)]) for index in indices)
-        jobs.append(Job(path, text, identity, device, samples))
-    return jobs
-
-
-def tried(path: Path, identity: Identity) -> int:
-    """How many samples the finished shard at `path` covers, skipped ones included; 0 where it is to be made."""
-    receipt = Receipt.of(path)
-    if receipt is None and path.exists() and not problems_of(path, None, identity):
-        receipt = Receipt.from_shard(path)
-        receipt.write(path)
-    return 0 if receipt is None or not path.exists() else receipt.tried
 
 
 # ---------------------------------------------------------------- writing
@@ -268,7 +116,7 @@ class Receipt:
         shares = [record["saturated_share"] for record in records]
         return Receipt(
             shard=shard.name,
-            sha256=file_digest(shard),
+            sha256=publish.file_digest(shard),
             first_index=first_index,
             tried=len(records) + len(skipped),
             count=len(records),
@@ -278,7 +126,7 @@ class Receipt:
         )
 
     def write(self, shard: Path) -> None:
-        publish_text(Receipt.path(shard), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        publish.text(Receipt.path(shard), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
 
 def _versions() -> str:
@@ -329,7 +177,7 @@ class Writer:
     def __init__(self, job: Job, bits: int) -> None:
         self._job = job
         self._bits = bits
-        self._part = _part_name(job.path)
+        self._part = publish.part_name(job.path)
         self._records: list[str] = []
         self._skipped: list[dict[str, Any]] = []
         self.receipt: Receipt | None = None
@@ -419,7 +267,7 @@ class Writer:
                 self.receipt = Receipt(**(asdict(receipt) | {"shard": self._job.path.name}))
                 # Of a shorter shard, which this one replaces: never may a receipt lie beside what it does not describe.
                 Receipt.path(self._job.path).unlink(missing_ok=True)
-                _publish(self._part, self._job.path)
+                publish.file(self._part, self._job.path)
                 self.receipt.write(self._job.path)
         finally:
             self._part.unlink(missing_ok=True)
@@ -454,9 +302,10 @@ def _quantised(values: Any, black: float, white: float, dtype: str, name: str) -
 
 def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str:
     """One line of JSON: where a pair came from, every number drawn for it, and statistics."""
-    blur, sharp = arrays["blur"].astype(np.float64), arrays["sharp"].astype(np.float64)
-    error = float(((blur - sharp) ** 2).mean()) / np.iinfo(arrays["blur"].dtype).max ** 2
-    saturated = 0.0 if sample.saturated is None else float(sample.saturated.double().mean())
+    blur, sharp = arrays["blur"], arrays["sharp"]
+    difference = np.subtract(blur, sharp, dtype=np.float64).ravel()  # sums of whole numbers: exact in any order
+    error = float(difference @ difference) / difference.size / np.iinfo(blur.dtype).max ** 2
+    saturated = 0.0 if sample.saturated is None else int(sample.saturated.sum()) / sample.saturated.numel()
     return json.dumps(
         {
             "index": sample.index,
@@ -477,15 +326,18 @@ def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str
 
 
 def open_shard(path: Path) -> h5py.File:
-    """A shard for reading; network file systems often refuse locks, and a published shard never changes."""
+    """A shard for reading; network file systems often refuse locks, and a published shard never changes.
+
+    Without HDF5's cache of chunks: samples are read in random order, and it would take 8 MiB for each open dataset.
+    """
     import h5py
 
-    return h5py.File(path, "r", locking=False)
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
 
 
 def problems_of(path: Path, receipt: Receipt | None, identity: Identity | None) -> list[str]:
     """Everything that is wrong with the shard at `path`: all of it is read, and so every checksum is checked."""
-    if receipt is not None and file_digest(path) != receipt.sha256:
+    if receipt is not None and publish.file_digest(path) != receipt.sha256:
         return ["its bytes differ from those of its receipt"]
     try:
         with open_shard(path) as file:
@@ -499,10 +351,10 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
         yield "was not finished"
         return
     if identity is not None:
-        found = _identity_in(file)
+        found = identity_in(file)
         if found != identity:
             yield f"belongs to another run: {found.differences(identity)}"
-    if digest_of([str(file.attrs["recipe"])]) != file.attrs["recipe_digest"]:
+    if publish.digest_of([str(file.attrs["recipe"])]) != file.attrs["recipe_digest"]:
         yield "its recipe is not that of its digest"
     records = file["record"][:]
     for name, dataset in file.items():
@@ -521,31 +373,8 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
             file[name][position]
 
 
-# ---------------------------------------------------------------- sealing
-
-
-def seal(
-    folder: Path,
-    recipe: Recipe,
-    identity: Identity,
-    skipped_files: dict[str, int],
-    shards: Sequence[Path] | None = None,
-) -> dict[str, Any]:
-    """Writes `manifest.json` from the receipts of `shards` (all in `folder`), and returns it."""
-    receipts = [receipt for shard in shards or shards_in(folder) if (receipt := Receipt.of(shard)) is not None]
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "recipe": recipe.effective(),
-        "identity": asdict(identity),
-        "count": sum(receipt.count for receipt in receipts),
-        "shards": [asdict(receipt) for receipt in receipts],
-        "skipped_samples": [skipped for receipt in receipts for skipped in receipt.skipped],
-        "skipped_files": dict(sorted(skipped_files.items())),
-    }
-    publish_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    return manifest
-
-
-def digest_of(parts: Iterable[str]) -> str:
-    """SHA-256 over several texts."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def identity_in(file: h5py.File) -> Identity:
+    """Whose run an opened shard belongs to."""
+    names = ("recipe_digest", "data_digest", "weights_digest")
+    recipe, data, weights = (str(file.attrs[name]) for name in names)
+    return Identity(recipe, int(file.attrs["seed"]), data, weights)

@@ -29,8 +29,8 @@ def one_thread() -> Iterator[None]:
 def _srgb(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
     """Integer pictures (f h w 3) as sRGB in [0, 1], (f 3 h w)."""
     largest = np.iinfo(pixels.dtype).max
-    planes = torch.from_numpy(pixels.astype(np.float32)).to(device)
-    return (planes / largest).permute(0, 3, 1, 2)
+    planes = torch.from_numpy(pixels.astype(np.float32)).to(device).div_(largest)
+    return planes.permute(0, 3, 1, 2)
 
 
 def start(clip: Clip, made_by: Recipe, index: int, device: str) -> Sample:

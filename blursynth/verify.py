@@ -8,15 +8,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth import executor, make, recipe, shard, synthesis
-from blursynth.recipe import Recipe
+from blursynth import executor, folders, make, publish, shard
 from blursynth.rng import generator
 from blursynth.shard import Identity, Receipt
-from blursynth.sources import Footage
+
+if TYPE_CHECKING:
+    from blursynth.recipe import Recipe
+    from blursynth.sources import Footage
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Folder:
     @staticmethod
     def open(path: Path) -> Folder:
         """Raises `ValueError` where `path` is not a finished folder of shards."""
+        from blursynth import recipe
+
         try:
-            manifest = json.loads((path / shard.MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads((path / folders.MANIFEST).read_text(encoding="utf-8"))
             return Folder(
                 path,
                 recipe.bind(manifest["recipe"], str(path)),
@@ -45,17 +49,17 @@ class Folder:
             raise
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise ValueError(
-                f"{path}: expected a finished folder of shards with a {shard.MANIFEST}, got: {problem}; "
+                f"{path}: expected a finished folder of shards with a {folders.MANIFEST}, got: {problem}; "
                 "run the blursynth.make command that fills it to its end"
             ) from problem
 
     def problems(self) -> dict[str, list[str]]:
         """What is wrong, by shard; sound shards do not appear."""
         found = {name: self._problems_of(name) for name in self.expected}
-        owner = shard.identity_of(self.path)
+        owner = folders.identity_of(self.path)
         if owner != self.identity:
-            found[shard.IDENTITY] = ["differs from the manifest" if owner else "is missing"]
-        for stray in shard.shards_in(self.path):
+            found[folders.IDENTITY] = ["differs from the manifest" if owner else "is missing"]
+        for stray in folders.shards_in(self.path):
             if stray.name not in self.expected:
                 found[stray.name] = ["is not listed in the manifest; it is foreign, or its run was not finished"]
         return {name: wrong for name, wrong in found.items() if wrong}
@@ -76,22 +80,24 @@ def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str)
 
     Raises `ValueError` where the data, the recipe's files or the weights are not those that the folder was made from.
     """
+    from blursynth import synthesis
+
     _same_origin(folder, footage)
     listed = {folder.path / name: receipt for name, receipt in folder.expected.items()}
     with executor.only_run_in(folder.path):
-        shard.remove_stale_parts(folder.path)
-        if shard.IDENTITY in broken:
-            shard.write_identity(folder.path, folder.identity)
+        publish.remove_stale_parts(folder.path)
+        if folders.IDENTITY in broken:
+            folders.write_identity(folder.path, folder.identity)
         for path, receipt in listed.items():
             if path.name in broken:
                 Receipt.path(path).unlink(missing_ok=True)
-                if path.is_file() and shard.file_digest(path) != receipt.sha256:
+                if path.is_file() and publish.file_digest(path) != receipt.sha256:
                     path.unlink()
         count = max((receipt.first_index + receipt.tried for receipt in listed.values()), default=0)
-        for job in shard.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
+        for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
             if job.path in listed:
                 synthesis.fill(job)
-        shard.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
+        folders.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
 
 
 def _same_origin(folder: Folder, footage: Footage) -> None:
@@ -127,6 +133,8 @@ def _length(path: Path) -> int:
 
 
 def _differences(folder: Folder, footage: Footage, entry: tuple[Path, int], device: str) -> list[str]:
+    from blursynth import synthesis
+
     path, position = entry
     with shard.open_shard(path) as file:
         stored = {name: dataset[position] for name, dataset in file.items()}
@@ -160,9 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
     args = parser.parse_args(argv)
+    from blursynth.recipe import RecipeError
+
     try:
         return _verify(args)
-    except recipe.RecipeError as problem:
+    except RecipeError as problem:
         sys.stderr.write(f"{problem}\n")
         return make.USAGE
     except (ValueError, ImportError, OSError) as problem:

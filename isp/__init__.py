@@ -5,8 +5,21 @@ isp.names()                    every ISP that can be created
 isp.Camera                     the metadata of a shot
 """
 
-from isp.camera import Camera
-from isp.contract import ISP, Limits
-from isp.registry import create, names
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isp.camera import Camera
+    from isp.contract import ISP, Limits
+    from isp.registry import create, names
 
 __all__ = ["ISP", "Camera", "Limits", "create", "names"]
+
+_HOMES = {"Camera": "camera", "ISP": "contract", "Limits": "contract", "create": "registry", "names": "registry"}
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes a second to import; who reads image files or asks for help must not wait for it.
+    if name in _HOMES:
+        return getattr(import_module(f"isp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'isp' has no attribute {name!r}")

@@ -18,8 +18,15 @@ CORE_USES = {"torch", "jaxtyping"}
 READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; loading one needs no more than the core
 # From the bottom up; a module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
-    ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.stages"),
-    ("blursynth.sources", "blursynth.shard", "blursynth.executor"),
+    ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
+    (
+        "blursynth.digests",
+        "blursynth.sources",
+        "blursynth.executor",
+        "blursynth.publish",
+        "blursynth.shard",
+        "blursynth.folders",
+    ),
     ("blursynth.recipe",),
     ("blursynth.synthesis", "blursynth.dataset"),
     ("blursynth.make", "blursynth.inspect", "blursynth.verify"),

@@ -14,7 +14,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
-from blursynth import kernels
+from blursynth import kernel_bank, kernels
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage
 from isp.space import Space
@@ -95,7 +95,7 @@ class CameraShake(Stage):
 
 @cache
 def _bank(path: Path) -> list[np.ndarray]:
-    return kernels.read_bank(path)
+    return kernel_bank.read_bank(path)
 
 
 class KernelBank(Stage):

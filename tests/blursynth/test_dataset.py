@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from blursynth import ShardDataset, shard
+from blursynth import ShardDataset, folders, shard
 from blursynth.stages.geometry import DIHEDRAL, turn
 
 COUNT = 5
@@ -199,16 +199,16 @@ def test_unfinished_and_incomplete_folders(copied, tmp_path):
     (folder / "shard-00001.h5").unlink()
     with pytest.raises(ValueError, match=r"got none of shard-00001\.h5; run python -m blursynth\.verify --repair"):
         ShardDataset(folder)
-    (folder / shard.MANIFEST).unlink()
+    (folder / folders.MANIFEST).unlink()
     with pytest.raises(ValueError, match="expected a finished folder"):
         ShardDataset(folder)
 
 
 def test_a_manifest_cannot_lead_elsewhere(copied):
     folder = copied()
-    manifest = (folder / shard.MANIFEST).read_text()
+    manifest = (folder / folders.MANIFEST).read_text()
     shutil.move(folder / "shard-00001.h5", folder.parent)
-    (folder / shard.MANIFEST).write_text(manifest.replace("shard-00001.h5", "../shard-00001.h5"))
+    (folder / folders.MANIFEST).write_text(manifest.replace("shard-00001.h5", "../shard-00001.h5"))
     with pytest.raises(ValueError, match="expected the name of a file in the same folder"):
         ShardDataset(folder)
 
@@ -230,9 +230,9 @@ def test_flipped_bit_is_not_read(copied):
 
 def test_empty_shards_are_passed_over(copied):
     folder = copied()
-    manifest = json.loads((folder / shard.MANIFEST).read_text())
+    manifest = json.loads((folder / folders.MANIFEST).read_text())
     manifest["shards"][0]["count"] = 0
-    (folder / shard.MANIFEST).write_text(json.dumps(manifest))
+    (folder / folders.MANIFEST).write_text(json.dumps(manifest))
     dataset = ShardDataset(folder)
     assert len(dataset) == 3
     assert torch.equal(dataset[0]["blur"], whole(folder, 2)["blur"])

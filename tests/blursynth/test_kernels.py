@@ -17,7 +17,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blursynth import kernels
+from blursynth import kernel_bank, kernels
 from blursynth.rng import generator
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "kernels"
@@ -425,7 +425,7 @@ def measured(seed: int = 0, shape: tuple[int, int] = (9, 7)) -> np.ndarray:
 @given(seeds, st.integers(1, 20), st.integers(1, 20), st.sampled_from([1e-6, 1.0, 255.0]))
 def test_centred_moves_the_centroid_and_nothing_else(seed: int, height: int, width: int, scale: float) -> None:
     given_kernel = measured(seed, (height, width))
-    kernel = kernels.centred(given_kernel * scale)
+    kernel = kernel_bank.centred(given_kernel * scale)
     assert_kernel(kernel, len(kernel), centred_within_px=2e-5)
     assert border(kernel) > 0 or len(kernel) == 1
     for axis in (0, 1):  # variance grows by f (1 - f), f the sub-pixel part of the move
@@ -440,14 +440,14 @@ def test_centred_moves_the_centroid_and_nothing_else(seed: int, height: int, wid
 def test_centred_leaves_a_centred_kernel_alone() -> None:
     kernel = kernels.camera_shake(generator(40, 0, "kernel"), "schmidt", 19)
     symmetric = kernel + kernel[::-1, ::-1]
-    np.testing.assert_allclose(kernels.centred(symmetric), symmetric / symmetric.sum(), atol=1e-7)
-    np.testing.assert_allclose(kernels.centred(kernels.pad(symmetric, 31)), symmetric / symmetric.sum(), atol=1e-7)
+    np.testing.assert_allclose(kernel_bank.centred(symmetric), symmetric / symmetric.sum(), atol=1e-7)
+    np.testing.assert_allclose(kernel_bank.centred(kernels.pad(symmetric, 31)), symmetric / symmetric.sum(), atol=1e-7)
 
 
 def test_centred_moves_by_whole_pixels_exactly() -> None:
     kernel = np.zeros((8, 10))
     kernel[1, 2:5] = [0.25, 0.5, 0.25]
-    assert kernels.centred(kernel).tolist() == [[0, 0, 0], [0.25, 0.5, 0.25], [0, 0, 0]]
+    assert kernel_bank.centred(kernel).tolist() == [[0, 0, 0], [0.25, 0.5, 0.25], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +466,7 @@ def test_centred_moves_by_whole_pixels_exactly() -> None:
 )
 def test_what_is_no_kernel_is_refused_by_name(kernel: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match="^bank.npy: expected a kernel " + message):
-        kernels.centred(kernel, "bank.npy")
+        kernel_bank.centred(kernel, "bank.npy")
 
 
 def write_npy(path: Path, kernel: np.ndarray) -> None:
@@ -538,9 +538,9 @@ def test_a_kernel_is_read_from_every_kind_of_file(tmp_path: Path, name: str) -> 
     """The right way up: the kernel is neither symmetric nor square."""
     write, tolerance = WRITERS[name]
     write(tmp_path / name, measured())
-    bank = kernels.read_bank(str(tmp_path / name))
+    bank = kernel_bank.read_bank(str(tmp_path / name))
     assert len(bank) == 1
-    np.testing.assert_allclose(bank[0], kernels.centred(measured()), atol=tolerance)
+    np.testing.assert_allclose(bank[0], kernel_bank.centred(measured()), atol=tolerance)
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
@@ -550,10 +550,10 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("kernels")
     (tmp_path / "._a.png").write_bytes(b"what a Mac leaves behind")
     (tmp_path / "folder.npy").mkdir()
-    bank = kernels.read_bank(tmp_path)
+    bank = kernel_bank.read_bank(tmp_path)
     assert len(bank) == 4
     for seed, kernel in enumerate(bank, 1):
-        np.testing.assert_allclose(kernel, kernels.centred(measured(seed)), atol=2e-5)
+        np.testing.assert_allclose(kernel, kernel_bank.centred(measured(seed)), atol=2e-5)
 
 
 def test_cells_keep_their_order(tmp_path: Path) -> None:
@@ -568,10 +568,10 @@ def test_cells_keep_their_order(tmp_path: Path) -> None:
             file[f"#refs#/{name}"] = measured(place).T
             references[divmod(place, 2)] = file[f"#refs#/{name}"].ref
     for name in ("5.mat", "7.mat"):
-        bank = kernels.read_bank(tmp_path / name)
+        bank = kernel_bank.read_bank(tmp_path / name)
         assert len(bank) == 4
         for place, kernel in enumerate(bank):
-            np.testing.assert_allclose(kernel, kernels.centred(measured(place)), atol=1e-7)
+            np.testing.assert_allclose(kernel, kernel_bank.centred(measured(place)), atol=1e-7)
 
 
 def break_by_cutting(whole: bytes) -> bytes:
@@ -593,7 +593,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, break_file: Callable[
     WRITERS[name][0](path, measured())
     path.write_bytes(break_file(path.read_bytes()))
     with pytest.raises(ValueError, match=re.escape(f"{path}: expected a readable {path.suffix} file, got ")) as caught:
-        kernels.read_bank(path)
+        kernel_bank.read_bank(path)
     assert str(caught.value).endswith("copy or export it again")
 
 
@@ -615,7 +615,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path, inside: str) -> None:
     else:
         (tmp_path / "trap.npy").write_bytes(pickle.dumps(trap))
     with pytest.raises(ValueError, match=r"trap.npy: expected a readable .npy file"):
-        kernels.read_bank(tmp_path / "trap.npy")
+        kernel_bank.read_bank(tmp_path / "trap.npy")
     assert not (tmp_path / "sprung").exists()
     np.load(tmp_path / "trap.npy", allow_pickle=True)
     assert (tmp_path / "sprung").exists()  # the trap is one
@@ -625,7 +625,7 @@ def test_an_archive_under_a_false_name_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "bank.npz", measured())
     (tmp_path / "bank.npz").rename(tmp_path / "bank.npy")
     with pytest.raises(ValueError, match=r"bank.npy: expected a readable .npy file, got TypeError \(an archive"):
-        kernels.read_bank(tmp_path)
+        kernel_bank.read_bank(tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_mat_5, write_mat_73])
@@ -635,21 +635,21 @@ def test_a_mat_file_without_a_kernel_says_what_a_kernel_is(
     for kernel in (1.06 * measured(), 0.94 * measured()):
         write(tmp_path / "bank.mat", kernel)
         with pytest.raises(ValueError, match=r"bank.mat: expected at least one kernel .* of sum 1 within 5 %, 3 to"):
-            kernels.read_bank(tmp_path)
+            kernel_bank.read_bank(tmp_path)
     write(tmp_path / "bank.mat", 1.04 * measured())
-    assert len(kernels.read_bank(tmp_path)) == 1
+    assert len(kernel_bank.read_bank(tmp_path)) == 1
 
 
 def test_a_bad_kernel_is_named_with_its_file_and_place(tmp_path: Path) -> None:
     np.save(tmp_path / "bank.npy", np.stack([measured(), -measured()]))
     with pytest.raises(ValueError, match=r"bank.npy, kernel 2: expected a kernel of finite, non-negative values"):
-        kernels.read_bank(tmp_path)
+        kernel_bank.read_bank(tmp_path)
 
 
 def test_a_colour_image_is_no_kernel(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "photo.png"), np.full((9, 9, 3), 7, np.uint8))
     with pytest.raises(ValueError, match=r"photo.png, kernel 1: expected a kernel as a 2-D array .* \(9, 9, 3\);"):
-        kernels.read_bank(tmp_path)
+        kernel_bank.read_bank(tmp_path)
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
@@ -657,13 +657,13 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing.npy"):
         expected = re.escape(f"{path}: expected a file of kernels (.npy, .png, .mat) or a folder of such, found none")
         with pytest.raises(ValueError, match=expected):
-            kernels.read_bank(path)
+            kernel_bank.read_bank(path)
 
 
 @real_files
 def test_levin_2009() -> None:
     """Eight kernels, off centre by up to 4.4 px as published and centred here."""
-    bank = kernels.read_bank(DATA / "Levin09.mat")
+    bank = kernel_bank.read_bank(DATA / "Levin09.mat")
     assert len(bank) == 8
     for kernel in bank:
         assert_kernel(kernel, len(kernel), centred_within_px=2e-5)
@@ -672,14 +672,14 @@ def test_levin_2009() -> None:
     assert [len(kernel) for kernel in raw] == [19, 17, 15, 27, 13, 21, 23, 23]
     np.testing.assert_allclose(centroid_offset_px(raw[5]), [-3.3, 2.9], atol=0.05)
     for kernel, before in zip(bank, raw, strict=True):
-        np.testing.assert_allclose(kernel, kernels.centred(before), atol=1e-7)
+        np.testing.assert_allclose(kernel, kernel_bank.centred(before), atol=1e-7)
 
 
 @real_files
 def test_levin_2009_from_two_versions_of_mat() -> None:
     """The four kernels beside images (version 5) are the first four of the cell (version 7.3), the same way up."""
-    from_cell = kernels.read_bank(DATA / "Levin09.mat")
-    beside_images = kernels.read_bank(DATA / "levin32")
+    from_cell = kernel_bank.read_bank(DATA / "Levin09.mat")
+    beside_images = kernel_bank.read_bank(DATA / "levin32")
     assert len(beside_images) == 8
     for index, kernel in enumerate(beside_images):
         np.testing.assert_allclose(kernel, from_cell[index % 4], atol=1e-7)
@@ -687,7 +687,7 @@ def test_levin_2009_from_two_versions_of_mat() -> None:
 
 @real_files
 def test_twelve_kernels_of_a_cell() -> None:
-    bank = kernels.read_bank(DATA / "kernels_12.mat")
+    bank = kernel_bank.read_bank(DATA / "kernels_12.mat")
     assert len(bank) == 12
     for kernel in bank:
         assert_kernel(kernel, len(kernel), centred_within_px=2e-5)

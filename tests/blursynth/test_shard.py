@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from blursynth import make, recipe, shard, synthesis
+from blursynth import folders, make, publish, recipe, shard, synthesis
 from isp import profile
 
 DICE = np.random.Generator(np.random.PCG64(3))
@@ -116,15 +116,15 @@ def test_record(everything):
     assert [record["index"] for record in records] == [0, 1]
     assert {record["source"] for record in records} == {NAME}
     data = next(everything.parent.glob("private-folder*"))
-    assert {record["source_digest"] for record in records} == {shard.file_digest(data / NAME)}
+    assert {record["source_digest"] for record in records} == {publish.file_digest(data / NAME)}
     assert records[0]["dice"] != records[1]["dice"]
     assert records[0]["camera"]["cfa"] in ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
 def test_attributes(everything):
-    identity = shard.identity_of(everything)
+    identity = folders.identity_of(everything)
     for number, first in enumerate((0, 2)):
-        with h5py.File(shard.path_of(everything, number)) as file:
+        with h5py.File(folders.path_of(everything, number)) as file:
             attributes = dict(file.attrs)
         assert set(attributes) == {
             "schema_version", "recipe", "recipe_digest", "seed", "first_index", "data_digest", "weights_digest", "device",
@@ -156,13 +156,13 @@ def test_nothing_tells_where_and_when_it_was_made(everything):
 
 
 def test_receipt_and_manifest(everything):
-    manifest = json.loads((everything / shard.MANIFEST).read_text())
+    manifest = json.loads((everything / folders.MANIFEST).read_text())
     assert manifest["count"] == 3
     assert [entry["shard"] for entry in manifest["shards"]] == ["shard-00000.h5", "shard-00001.h5"]
     for entry in manifest["shards"]:
         path = everything / entry["shard"]
         assert shard.Receipt.of(path) == shard.Receipt(**entry) == shard.Receipt.from_shard(path)
-        assert entry["sha256"] == shard.file_digest(path)
+        assert entry["sha256"] == publish.file_digest(path)
     assert manifest["recipe"]["bits"] == 16
 
 
@@ -182,11 +182,11 @@ def test_nan_is_refused(small):
 
 def test_publish_text_replaces_whole_files(tmp_path):
     path = tmp_path / "manifest.json"
-    shard.publish_text(path, "old")
-    shard.publish_text(path, "new")
+    publish.text(path, "old")
+    publish.text(path, "new")
     assert path.read_text() == "new"
     with pytest.raises(OSError, match=str(tmp_path / "missing")) as problem:
-        shard.publish_text(tmp_path / "missing" / "manifest.json", "text")
+        publish.text(tmp_path / "missing" / "manifest.json", "text")
     assert problem.value.filename == str(tmp_path / "missing" / "manifest.json")
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
@@ -194,7 +194,7 @@ def test_publish_text_replaces_whole_files(tmp_path):
 def test_an_error_in_a_pair_leaves_nothing(small, tmp_path):
     made_by = recipe.bind(small(), "test")
     footage = made_by.source.open(None)
-    job = shard.plan(made_by, make.identity_of(made_by, footage.digest), footage.clips, 2, tmp_path, "cpu")[0]
+    job = folders.plan(made_by, make.identity_of(made_by, footage.digest), footage.clips, 2, tmp_path, "cpu")[0]
     with pytest.raises(KeyError, match="a bug"), shard.Writer(job, 8) as out:
         out.add(synthesis.synthesise(footage.clips[0], made_by, 0), "0")
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from blursynth import sources
+from blursynth import digests, sources
 from blursynth.sources import BUILT_IN, Frames, Pairs, Photos, Pictures, Source
 from isp.io import read_image, write_image
 
@@ -510,7 +510,7 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for relative in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", relative)
-        assert sources._cache_file() == tmp_path / ".cache" / "blursynth" / "digests.json"
+        assert digests._cache_file() == tmp_path / ".cache" / "blursynth" / "digests.json"
 
     def homeless():
         raise RuntimeError("Could not determine home directory.")
@@ -528,7 +528,7 @@ def test_entries_of_other_files_stay_until_there_are_too_many(tmp_path, cache, m
         Photos().open(path.parent)
     one.unlink()
     assert set(json.loads(cache.read_text())) == {str(one), str(two)}
-    monkeypatch.setattr(sources, "_MOST_ENTRIES", 2)
+    monkeypatch.setattr(digests, "_MOST_ENTRIES", 2)
     Photos().open(three.parent)
     assert set(json.loads(cache.read_text())) == {str(two), str(three)}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from blursynth import inspect, make, shard
+from blursynth import folders, inspect, make, shard
 from blursynth.executor import is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -54,14 +54,14 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shard.shards_in(folder)}
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folders.shards_in(folder)}
 
 
 def assert_only_whole_shards_and_parts(folder: Path) -> None:
-    allowed = {shard.IDENTITY, shard.MANIFEST, inspect.CONTACT_SHEET, ".slice-0-of-1.lock"}
+    allowed = {folders.IDENTITY, folders.MANIFEST, inspect.CONTACT_SHEET, ".slice-0-of-1.lock"}
     for path in folder.iterdir():
         if path.suffix == ".h5":
-            assert shard.problems_of(path, shard.Receipt.of(path), shard.identity_of(folder)) == []
+            assert shard.problems_of(path, shard.Receipt.of(path), folders.identity_of(folder)) == []
         else:
             assert path.name in allowed or path.name.endswith((".part", ".h5.json"))
 
@@ -77,7 +77,7 @@ def assert_resumes(out: Path, expected: dict[str, bytes], recipe: str, contents,
 def assert_resumes_as_if_nothing_had_happened(out: Path, recipe: str, contents) -> None:
     """A few pairs more, so that there is something to do."""
     assert_only_whole_shards_and_parts(out)
-    made = shard.shards_in(out)
+    made = folders.shards_in(out)
     count = 2 * (int(made[-1].name[6:11]) + 2) if made else 4
     direct = out.with_name("direct")
     assert make.main(["--recipe", recipe, "--out", str(direct), "--count", str(count), "--workers", "0"]) == 0
@@ -92,13 +92,15 @@ def assert_resumes_as_if_nothing_had_happened(out: Path, recipe: str, contents) 
 def test_parent_killed(finished, recipe_file, contents, tmp_path):
     out = tmp_path / "out"
     with running("--recipe", recipe_file(), "--out", out, "--count", ENDLESS, "--workers", 2) as process:
-        until(lambda: len(shard.shards_in(out)) >= finished and list(out.glob("*.h5.*.part")), "a shard in the making")
+        until(
+            lambda: len(folders.shards_in(out)) >= finished and list(out.glob("*.h5.*.part")), "a shard in the making"
+        )
         workers = workers_of(process)
         assert len(workers) == 2
         process.kill()
         assert process.wait() == -signal.SIGKILL
         until(lambda: not any(map(is_alive, workers)), "workers to leave after their parent", 15)
-    assert len(shard.shards_in(out)) >= finished
+    assert len(folders.shards_in(out)) >= finished
     assert_resumes_as_if_nothing_had_happened(out, recipe_file(), contents)
 
 
@@ -106,7 +108,7 @@ def test_resumed_at_once_after_the_parent_was_killed(recipe_file, contents, tmp_
     """The new run meets workers that have not left yet, and waits for them."""
     out = tmp_path / "out"
     with running("--recipe", recipe_file(), "--out", out, "--count", ENDLESS, "--workers", 2) as process:
-        until(lambda: shard.shards_in(out) and list(out.glob("*.h5.*.part")), "a shard in the making")
+        until(lambda: folders.shards_in(out) and list(out.glob("*.h5.*.part")), "a shard in the making")
         process.kill()
         process.wait()
         assert make.main(["--recipe", recipe_file(), "--out", str(out), "--count", "4", "--workers", "0"]) == 0
@@ -118,15 +120,15 @@ def test_resumed_at_once_after_the_parent_was_killed(recipe_file, contents, tmp_
 def test_worker_killed(recipe_file, contents, tmp_path):
     out = tmp_path / "out"
     with running("--recipe", recipe_file(), "--out", out, "--count", ENDLESS, "--workers", 2) as process:
-        until(lambda: shard.shards_in(out) and list(out.glob("*.h5.*.part")), "a shard in the making")
+        until(lambda: folders.shards_in(out) and list(out.glob("*.h5.*.part")), "a shard in the making")
         os.kill(workers_of(process)[0], signal.SIGKILL)
         said, error = process.communicate(timeout=60)
     assert process.returncode == 1, error
     assert said == ""
-    assert error == (
+    assert [line for line in error.splitlines() if "pairs/s" not in line] == [
         "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
-        "command again, with fewer --workers\n"
-    )
+        "command again, with fewer --workers"
+    ]
     assert_resumes_as_if_nothing_had_happened(out, recipe_file(), contents)
 
 
@@ -137,7 +139,7 @@ def test_worker_killed(recipe_file, contents, tmp_path):
 def test_interrupted_while_a_second_run_is_refused(workers, recipe_file, contents, tmp_path, capsys):
     out, recipe = tmp_path / "out", recipe_file()
     with running("--recipe", recipe, "--out", out, "--count", ENDLESS, "--workers", workers) as process:
-        until(lambda: len(shard.shards_in(out)) >= 2, "two shards")
+        until(lambda: len(folders.shards_in(out)) >= 2, "two shards")
 
         for other in ([], ["--seed", "8", "--force"]):
             assert make.main(["--recipe", recipe, "--out", str(out), "--count", "2", "--workers", "0", *other]) == 1
@@ -145,9 +147,9 @@ def test_interrupted_while_a_second_run_is_refused(workers, recipe_file, content
                 f"another run (process {process.pid} on {socket.gethostname()}) is writing here"
                 in capsys.readouterr().err
             )
-        made = len(shard.shards_in(out))
+        made = len(folders.shards_in(out))
         assert made >= 2  # nothing was moved
-        until(lambda: len(shard.shards_in(out)) > made, "the first run to go on")
+        until(lambda: len(folders.shards_in(out)) > made, "the first run to go on")
 
         os.killpg(process.pid, signal.SIGINT)
         said, error = process.communicate(timeout=60)
@@ -216,18 +218,18 @@ def suffer(recipe_file, tmp_path) -> Callable[..., list[tuple[Path, int, str]]]:
 def test_killed_while_publishing(suffer, shards, recipe_file, contents):
     # (where it dies, finished shards, which of them have receipts)
     moments = {
-        ("_publish", "before", ".h5"): ([], []),
-        ("_publish", "after", ".h5"): (["shard-00000.h5"], []),
-        ("_publish", "before", "00.h5.json"): (["shard-00000.h5"], []),
-        ("_publish", "after", "00.h5.json"): (["shard-00000.h5"], ["shard-00000.h5"]),
-        ("_publish", "after", "02.h5"): (
+        ("file", "before", ".h5"): ([], []),
+        ("file", "after", ".h5"): (["shard-00000.h5"], []),
+        ("file", "before", "00.h5.json"): (["shard-00000.h5"], []),
+        ("file", "after", "00.h5.json"): (["shard-00000.h5"], ["shard-00000.h5"]),
+        ("file", "after", "02.h5"): (
             [f"shard-0000{n}.h5" for n in range(3)],
             [f"shard-0000{n}.h5" for n in range(2)],
         ),
-        ("_publish", "before", shard.MANIFEST): ([f"shard-0000{n}.h5" for n in range(3)],) * 2,
-        ("_publish", "after", shard.MANIFEST): ([f"shard-0000{n}.h5" for n in range(3)],) * 2,
-        ("_publish", "before", shard.IDENTITY): ([], []),
-        ("_publish", "after", shard.IDENTITY): ([], []),
+        ("file", "before", folders.MANIFEST): ([f"shard-0000{n}.h5" for n in range(3)],) * 2,
+        ("file", "after", folders.MANIFEST): ([f"shard-0000{n}.h5" for n in range(3)],) * 2,
+        ("file", "before", folders.IDENTITY): ([], []),
+        ("file", "after", folders.IDENTITY): ([], []),
     }
     outcomes = suffer([{"dies": list(moment)} for moment in moments])
     for (out, code, said), (finished, receipts) in zip(outcomes, moments.values(), strict=True):
@@ -243,7 +245,7 @@ def test_killed_while_a_short_shard_is_replaced(suffer, copied, shards, recipe_f
     outs = [tmp_path / "lengthened", tmp_path / "shrunk"]
     for out in outs:
         subprocess.run(["cp", "-r", str(three), str(out)], check=True)
-    for out, code, said in suffer([{"dies": ["_publish", "after", "01.h5"]}] * 2, outs):
+    for out, code, said in suffer([{"dies": ["file", "after", "01.h5"]}] * 2, outs):
         assert code == -signal.SIGKILL, said
         assert sorted(stamps(out)) == ["shard-00000.h5", "shard-00001.h5"]
     lengthened, shrunk = outs
@@ -270,7 +272,7 @@ def test_files_that_may_not_grow(suffer, shards, recipe_file, contents):
         assert code == 1, said
         assert_one_clear_sentence(said, "File too large")
         assert not list(out.glob("*.part"))
-        assert len(shard.shards_in(out)) == (3 if limit > whole else 0)
+        assert len(folders.shards_in(out)) == (3 if limit > whole else 0)
         assert_resumes(out, expected, recipe_file(), contents, 5)
 
 
@@ -306,7 +308,7 @@ def test_full_disk(little_disks, suffer, shards, recipe_file, contents):
         assert not list(out.glob("*.part"))
         kept = contents(out)
         assert all(kept[name] == expected[name] for name in kept if name.endswith((".h5", ".h5.json")))
-        seen.add((len(shard.shards_in(out)), len(list(out.glob("*.h5.json")))))
+        seen.add((len(folders.shards_in(out)), len(list(out.glob("*.h5.json")))))
         subprocess.run(["mount", "-o", "remount,size=1m", str(out.parent)], check=True)
         assert_resumes(out, expected, recipe_file(), contents, 5)
     assert {(0, 0), (1, 0), (1, 1), (2, 2), (3, 3)} <= seen

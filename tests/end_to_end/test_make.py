@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blursynth import ShardDataset, inspect, make, recipe, shard, sources, synthesis
+from blursynth import ShardDataset, folders, inspect, make, recipe, shard, sources, synthesis
 
 DICE = np.random.Generator(np.random.PCG64(1))
 
@@ -19,7 +19,7 @@ DICE = np.random.Generator(np.random.PCG64(1))
 def pixels(folder: Path, name: str = "blur") -> np.ndarray:
     """One dataset of all shards, in order."""
     parts = []
-    for path in shard.shards_in(folder):
+    for path in folders.shards_in(folder):
         with shard.open_shard(path) as file:
             parts.append(file[name][:])
     return np.concatenate(parts)
@@ -68,13 +68,13 @@ def test_workers_and_folders_give_equal_bytes(workers, shards, recipe_file, cont
 
 
 def test_order_does_not_matter(shards, contents, tmp_path):
-    made_by = recipe.bind(json.loads((shards() / shard.MANIFEST).read_text())["recipe"], "again")
+    made_by = recipe.bind(json.loads((shards() / folders.MANIFEST).read_text())["recipe"], "again")
     footage = made_by.source.open(None)
     identity = make.identity_of(made_by, footage.digest)
-    shard.claim(tmp_path, identity)
-    for job in reversed(shard.plan(made_by, identity, footage.clips, 5, tmp_path, "cpu")):
+    folders.claim(tmp_path, identity)
+    for job in reversed(folders.plan(made_by, identity, footage.clips, 5, tmp_path, "cpu")):
         synthesis.fill(job)
-    shard.seal(tmp_path, made_by, identity, footage.skipped)
+    folders.seal(tmp_path, made_by, identity, footage.skipped)
     expected = contents(shards())
     del expected[inspect.CONTACT_SHEET]
     assert contents(tmp_path) == expected
@@ -100,7 +100,7 @@ def test_count_only_lengthens(shards, copied, recipe_file, contents):
 
 def test_any_sample_alone_equals_the_stored_one(shards):
     folder = shards()
-    made_by = recipe.bind(json.loads((folder / shard.MANIFEST).read_text())["recipe"], "again")
+    made_by = recipe.bind(json.loads((folder / folders.MANIFEST).read_text())["recipe"], "again")
     clips = made_by.source.open(None).clips
     stored = {name: pixels(folder, name) for name in ("blur", "sharp", "kernel", "record")}
     for index in (3, 0, 4):
@@ -181,7 +181,7 @@ def test_mixed_folder(data, recipe_file, tmp_path, capsys):
     assert summary["skipped_samples"] == []
     names = ["a.png", "b.png", "c.jpg", "sub/Fahrräder №1.png"]
     assert [record["source"] for record in records(out)] == names * 2
-    assert json.loads((out / shard.MANIFEST).read_text())["skipped_files"] == {".txt": 2}
+    assert json.loads((out / folders.MANIFEST).read_text())["skipped_files"] == {".txt": 2}
     assert pixels(out)[1].std() > 5  # 16 bits arrive
 
     assert make.main([*command, "--out", str(out), "--workers", "0", "--json"]) == 0
@@ -203,12 +203,12 @@ def test_a_bad_file_stops_the_run_and_is_named(workers, data, recipe_file, tmp_p
     said = capfd.readouterr().err
     assert "sample 2 (c.jpg)" in said
     assert "Traceback" not in said
-    kept = shard.shards_in(out)
+    kept = folders.shards_in(out)
     assert out / "shard-00002.h5" not in kept
     assert workers == 2 or kept == [out / "shard-00000.h5", out / "shard-00001.h5"]
     assert all(shard.problems_of(path, shard.Receipt.of(path), None) == [] for path in kept)
     assert workers == 2 or not list(out.glob("*.part"))  # of a worker that was stopped, the next run removes it
-    assert not (out / shard.MANIFEST).exists()
+    assert not (out / folders.MANIFEST).exists()
 
 
 def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
     command += ["--workers", "0", "--count", "12"]
     assert make.main(command) == 1
     said = capsys.readouterr().err
-    manifest = json.loads((out / shard.MANIFEST).read_text())
+    manifest = json.loads((out / folders.MANIFEST).read_text())
     bad = {0: "a.png", 2: "c.jpg", 3: "d.png", 4: "e.png", 6: "a.png", 8: "c.jpg", 9: "d.png", 10: "e.png"}
     assert {entry["index"]: entry["source"] for entry in manifest["skipped_samples"]} == bad
     assert all(f"{out.parent}/data/{name}" in said or name in said for name in bad.values())
@@ -235,7 +235,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
 
 
 def records_of_nonempty(folder: Path) -> list[dict]:
-    return [record for _, _, record in inspect.records_of(shard.shards_in(folder))]
+    return [record for _, _, record in inspect.records_of(folders.shards_in(folder))]
 
 
 def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
@@ -334,7 +334,7 @@ def test_unusable_places(recipe_file, tmp_path, capsys):
 def test_another_identity_is_refused_and_named(copied, recipe_file, contents, capsys):
     out = copied()
     before = contents(out)
-    owner = shard.identity_of(out)
+    owner = folders.identity_of(out)
     command = ["--out", str(out), "--count", "2", "--workers", "0", "--recipe", recipe_file()]
     assert make.main([*command, "--seed", "8"]) == 1
     said = capsys.readouterr().err
@@ -348,14 +348,14 @@ def test_another_identity_is_refused_and_named(copied, recipe_file, contents, ca
 
 def test_shards_without_an_identity_are_not_adopted(copied, recipe_file, contents, capsys):
     out = copied()
-    (out / shard.IDENTITY).unlink()
+    (out / folders.IDENTITY).unlink()
     before = contents(out)
     command = ["--out", str(out), "--count", "5", "--workers", "0", "--recipe", recipe_file()]
     assert make.main([*command, "--seed", "8"]) == 1
     assert "seed 7 here, 8 wanted" in capsys.readouterr().err
     assert contents(out) == before
     assert make.main(command) == 0
-    assert shard.identity_of(out) is not None
+    assert folders.identity_of(out) is not None
 
 
 def test_force_moves_the_other_run_aside(copied, shards, recipe_file, contents, tmp_path, capsys):

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from blursynth import inspect, make, shard, verify
+from blursynth import folders, inspect, make, shard, verify
 
 DICE = np.random.Generator(np.random.PCG64(2))
 FIRST, SECOND, LAST = (f"shard-0000{number}.h5" for number in range(3))
@@ -24,16 +24,16 @@ def problems(folder: Path, capsys, code: int = 1) -> dict[str, list[str]]:
 
 
 def inodes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in shard.shards_in(folder)}
+    return {path.name: path.stat().st_ino for path in folders.shards_in(folder)}
 
 
 def reseal(folder: Path, name: str) -> None:
     """Receipt and manifest as if the shard had always been what it is now."""
     receipt = shard.Receipt.from_shard(folder / name)
     receipt.write(folder / name)
-    manifest = json.loads((folder / shard.MANIFEST).read_text())
+    manifest = json.loads((folder / folders.MANIFEST).read_text())
     manifest["shards"] = [asdict(receipt) if entry["shard"] == name else entry for entry in manifest["shards"]]
-    (folder / shard.MANIFEST).write_text(json.dumps(manifest))
+    (folder / folders.MANIFEST).write_text(json.dumps(manifest))
 
 
 def flip(path: Path, position: int) -> None:
@@ -69,7 +69,7 @@ def test_flipped_bit_of_a_picture_without_its_receipt(copied, capsys):
     shard.Receipt.path(folder / SECOND).unlink()
     assert problems(folder, capsys) == {SECOND: ["has no receipt"]}
     flip(folder / SECOND, position)
-    assert shard.problems_of(folder / SECOND, None, shard.identity_of(folder))[0].startswith("cannot be read: ")
+    assert shard.problems_of(folder / SECOND, None, folders.identity_of(folder))[0].startswith("cannot be read: ")
     assert "has no receipt" in problems(folder, capsys)[SECOND][1]
 
 
@@ -87,15 +87,15 @@ def test_missing(copied, capsys):
     folder = copied()
     (folder / SECOND).unlink()
     shard.Receipt.path(folder / LAST).unlink()
-    (folder / shard.IDENTITY).unlink()
+    (folder / folders.IDENTITY).unlink()
     assert problems(folder, capsys) == {
         SECOND: ["is missing"],
         LAST: ["has no receipt"],
-        shard.IDENTITY: ["is missing"],
+        folders.IDENTITY: ["is missing"],
     }
     assert verify.main([str(folder)]) == 1
     assert "1 of 3 shards are sound" in capsys.readouterr().out
-    (folder / shard.MANIFEST).unlink()
+    (folder / folders.MANIFEST).unlink()
     assert verify.main([str(folder)]) == 1
     assert "run the blursynth.make command that fills it to its end" in capsys.readouterr().err
 
@@ -115,7 +115,7 @@ def test_foreign_shards(foreign, copied, capsys):
         shutil.copy(shard.Receipt.path(foreign / name), folder)
     shutil.copy(foreign / SECOND, folder)
     found = problems(folder, capsys)
-    recipes = [shard.identity_of(place).recipe[:12] for place in (foreign, folder)]
+    recipes = [folders.identity_of(place).recipe[:12] for place in (foreign, folder)]
     assert found == {
         FIRST: [
             f"belongs to another run: recipe {recipes[0]} here, {recipes[1]} wanted; seed 8 here, 7 wanted",
@@ -216,13 +216,13 @@ def test_repair_makes_only_what_is_broken(copied, shards, contents, capsys):
     folder = copied()
     flip(folder / LAST, 3000)
     (folder / SECOND).unlink()
-    (folder / shard.IDENTITY).unlink()
+    (folder / folders.IDENTITY).unlink()
     (folder / f"{FIRST}.elsewhere.1.part").write_text("not ours")
     before = inodes(folder)
     assert verify.main([str(folder), "--repair", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == {}
-    assert sorted(found["repaired"]) == [shard.IDENTITY, SECOND, LAST]
+    assert sorted(found["repaired"]) == [folders.IDENTITY, SECOND, LAST]
     assert contents(folder) == contents(shards()) | {f"{FIRST}.elsewhere.1.part": b"not ours"}
     assert inodes(folder)[FIRST] == before[FIRST]
     assert problems(folder, capsys, code=0) == {}
@@ -271,9 +271,9 @@ def test_repair_of_a_folder_with_a_gap(copied, shards, contents, capsys):
     folder = copied()
     for path in (folder / SECOND, shard.Receipt.path(folder / SECOND)):
         path.unlink()
-    manifest = json.loads((folder / shard.MANIFEST).read_text())
+    manifest = json.loads((folder / folders.MANIFEST).read_text())
     manifest["shards"] = [entry for entry in manifest["shards"] if entry["shard"] != SECOND]
-    (folder / shard.MANIFEST).write_text(json.dumps(manifest))
+    (folder / folders.MANIFEST).write_text(json.dumps(manifest))
     first = (folder / FIRST).stat().st_ino
     (folder / LAST).unlink()
     assert verify.main([str(folder), "--repair"]) == 0

@@ -4,7 +4,7 @@ Each is forked from this one (importing torch once) and runs to the end of its i
 negative where a signal ended the process, with what it said.
 
 limit   largest size of a file, in bytes: as on a full disk, what goes beyond is refused
-dies    [a function of `shard`, when, a suffix]: SIGKILL "before" or "after" it, at the first path with that suffix
+dies    [a function of `publish`, when, a suffix]: SIGKILL "before" or "after" it, at the first path with that suffix
 """
 
 import json
@@ -14,11 +14,11 @@ import signal
 import sys
 from pathlib import Path
 
-from blursynth import make, shard, synthesis
+from blursynth import make, publish, synthesis
 
 
 def die(name: str, when: str, suffix: str) -> None:
-    spared = getattr(shard, name)
+    spared = getattr(publish, name)
 
     def deadly(*arguments):
         mine = str(arguments[-1]).endswith(suffix)
@@ -29,7 +29,7 @@ def die(name: str, when: str, suffix: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(shard, name, deadly)
+    setattr(publish, name, deadly)
 
 
 def suffer(arguments: list[str], dies: list[str] | None = None, limit: int | None = None) -> int:

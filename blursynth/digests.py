@@ -1,0 +1,71 @@
+"""What files contain, as SHA-256: computed once, remembered by path, size and time in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from isp.io import replace_file
+
+_SETTLED_NS = 2 * 10**9  # a file changed later than this may change again within one tick of its clock
+_MOST_ENTRIES = 100_000
+
+
+def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """sha256 of each file, looked up by path, size and time where an earlier run computed it.
+
+    Raises `ValueError` for a file that cannot be read.
+    """
+    cache, fresh, digests = _cache(), {}, {}
+    for path in paths:
+        try:
+            now, stat = time.time_ns(), path.stat()
+            stamp = (stat.st_size, stat.st_mtime_ns)
+            if str(path) in cache and cache[str(path)][:2] == stamp:
+                digests[path] = cache[str(path)][2]
+                continue
+            with path.open("rb") as content:
+                digests[path] = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as cause:
+            raise ValueError(
+                f"{path}: expected a readable file, got an error ({cause.strerror}); mend it, or leave it out with "
+                "source.pattern"
+            ) from cause
+        if now - stat.st_mtime_ns > _SETTLED_NS:
+            fresh[str(path)] = (*stamp, digests[path])
+    if fresh:
+        entries = _cache() | fresh  # read again: another run may have written since
+        if len(entries) > _MOST_ENTRIES:
+            entries = {path: entry for path, entry in entries.items() if Path(path).exists()}
+        with suppress(OSError):  # without a cache a run is slower, not wrong
+            _cache_file().parent.mkdir(parents=True, exist_ok=True)
+            replace_file(_cache_file(), json.dumps(entries).encode())
+    return digests
+
+
+def _cache_file() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:
+            base = Path(os.devnull)  # a user without a home: nothing can be read or made below this
+    return base / "blursynth" / "digests.json"
+
+
+def _cache() -> dict[str, tuple[int, int, str]]:
+    """What earlier runs computed; empty where there is no sound file."""
+    try:
+        return {
+            path: (int(size), int(changed), digest)
+            for path, (size, changed, digest) in json.loads(_cache_file().read_bytes()).items()
+            if re.fullmatch("[0-9a-f]{64}", digest)
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
