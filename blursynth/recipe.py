@@ -8,8 +8,6 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +22,8 @@ from blursynth.stages.finish import Jpeg, ToneCurve
 from blursynth.stages.geometry import CropBorder
 from blursynth.stages.isp import ForwardISP, InverseISP
 from isp import profile as profiles
+from isp.document import parsed as document_of
+from isp.document import shelves
 from isp.space import Space
 
 Save = Literal["raw", "kernel", "saturated"]
@@ -98,42 +98,9 @@ class Recipe(BaseModel):
 # ---------------------------------------------------------------- reading
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, in which a key given twice is an error; YAML itself keeps the last in silence."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # a few of them make a short file a value of any size
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(
-                f'expected no alias, got "*{event.anchor}" in line {event.start_mark.line + 1}; repeat it'
-            )
-        return super().compose_node(parent, index)
-
-
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        line = node.start_mark.line + 1
-        raise yaml.YAMLError(f'the key "{twice[0]}" stands twice in the block that begins in line {line}; keep one')
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
-
-
-def _shelves() -> list[Traversable]:
-    """Folders of shipped recipes: inside an installed wheel, then beside a checkout."""
-    shelves: list[Traversable] = [files("blursynth") / "recipes"]
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file():
-        shelves.append(checkout / "recipes")
-    return [shelf for shelf in shelves if shelf.is_dir()]
-
-
-def _shipped() -> dict[str, Traversable]:
-    found: dict[str, Traversable] = {}
-    for shelf in reversed(_shelves()):
+def _shipped() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for shelf in reversed(shelves()):
         found |= {entry.name[:-5]: entry for entry in shelf.iterdir() if entry.name.endswith(".yaml")}
     return dict(sorted(found.items()))
 
@@ -163,23 +130,13 @@ def load(name: str, overrides: Sequence[str] = (), **replaced: Any) -> Recipe:
     Raises `RecipeError` with all problems at once.
     """
     try:
-        document = _parsed(_text(name))
+        document = document_of(_text(name))
     except yaml.YAMLError as problem:
         raise RecipeError(name, [f"expected YAML, got: {problem}"]) from problem
     _check_form(document, name)
     document |= {key: value for key, value in replaced.items() if value is not None}
     problems = [problem for override in overrides for problem in _override(document, override)]
     return bind(document, name, problems)
-
-
-def _parsed(text: str) -> Any:
-    """The YAML document in `text`. Raises `yaml.YAMLError` whatever is wrong with it."""
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
-        raise
-    except Exception as problem:  # such as ValueError for the 30th of February, RecursionError for deep nests
-        raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
 
 
 def _check_form(document: Any, name: str) -> None:
@@ -196,7 +153,7 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
         return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
         # There are no aliases, so a value that begins with a star is a pattern of file names.
-        value = text.strip() if text.lstrip().startswith("*") else _parsed(text)
+        value = text.strip() if text.lstrip().startswith("*") else document_of(text)
     except yaml.YAMLError as problem:
         return [f"--set {override}: expected a YAML value, got: {problem}"]
     if keys[0] in Recipe.model_fields and keys[0] != "stages":
