@@ -24,6 +24,7 @@ from isp.train.data import Batch, quantisation_noise, training_batch, validation
 from isp.train.plan import Plan
 
 STATE = "state.pt"
+SAVE_EVERY_S = 300  # between validations, so that a kill costs minutes
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,8 @@ def train(
     board = _board(out) if crew.rank == 0 else None
     camera = "+".join(dict.fromkeys(pair.camera.name[0] for of_camera in pairs for pair in of_camera[:1]))
     result: dict[str, float] = {}
-    began, first, said = time.monotonic(), run.step, time.monotonic()
+    began = said = saved = time.monotonic()
+    first = run.step
     while run.step < last:
         loss = run.advance(pairs)
         now = time.monotonic()
@@ -231,6 +233,10 @@ def train(
             result = run.validate(batches)
             if crew.rank == 0:
                 _record(run, result, batches, camera, board)
+            saved = now
+        elif crew.rank == 0 and now - saved > SAVE_EVERY_S:
+            run.save()
+            saved = now
     return result
 
 
