@@ -67,7 +67,7 @@ def training_batch(
             )
         top, left = (int(rng.integers(0, side - patch, endpoint=True)) for side in pair.size)
         drawn.append(pair.window(top, left, patch, patch))
-    return _stacked(drawn)
+    return stacked(drawn)
 
 
 def validation_batches(pairs: Sequence[Sequence[Pair]], patches: int, patch: int) -> list[Batch]:
@@ -77,11 +77,12 @@ def validation_batches(pairs: Sequence[Sequence[Pair]], patches: int, patch: int
     for pair in (pair for of_camera in pairs for pair in of_camera[:each]):
         height, width = (min(side, patch) for side in pair.size)
         top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
-        batches.append(_stacked([pair.window(top, left, height, width)]))
+        batches.append(stacked([pair.window(top, left, height, width)]))
     return batches
 
 
-def _stacked(windows: Sequence[tuple[Tensor, Tensor, Camera]]) -> Batch:
+def stacked(windows: Sequence[tuple[Tensor, Tensor, Camera]]) -> Batch:
+    """One batch of windows of one size."""
     bayers, pictures, cameras = zip(*windows, strict=True)
     return Batch(torch.cat(bayers), torch.cat(pictures), Camera.stack(cameras))
 

@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 from isp import cfa, weights
 from isp.backends.paramisp.network import Direction, ParamISPNet
 from isp.io import replace_file, write_image
+from isp.metrics import psnr_db
 from isp.pairs import Pair
 from isp.train.data import Batch, quantisation_noise, training_batch, validation_batches
 from isp.train.plan import Plan
@@ -89,12 +90,6 @@ def predictions(networks: Mapping[Direction, ParamISPNet], batch: Batch) -> dict
     if len(networks) == 2:
         found["cycle"] = networks["forward"](found["raw"][0], batch.camera).clamp(0, 1), batch.srgb
     return found
-
-
-def psnr_db(predicted: Tensor, target: Tensor, border: int) -> float:
-    inside = slice(border, -border or None)
-    error = float((predicted - target)[..., inside, inside].double().square().mean())
-    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 # ---------------------------------------------------------------- a run
