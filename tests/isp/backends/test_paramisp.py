@@ -119,12 +119,12 @@ def test_numbers_of_parameters():
 def test_a_design_survives_json():
     for design in DESIGNS.values():
         assert Design.from_json(design.to_json()) == design
-    with pytest.raises(ValueError, match="Design: expected an object with keys out of .*stages.*, got"):
+    with pytest.raises(ValueError, match=r"Design: expected an object with keys out of .*stages.*, got"):
         Design.from_json('{"stagess": 4}')
 
 
 def test_bad_designs_are_refused():
-    with pytest.raises(ValueError, match="Design.dropout: expected a probability below 1, got 1"):
+    with pytest.raises(ValueError, match=r"Design.dropout: expected a probability below 1, got 1"):
         Design(dropout=1.0)
     with pytest.raises(ValueError, match="take no optical feature"):
         Design(local="cie_xyz", tone="cie_xyz")
