@@ -20,7 +20,8 @@ from isp.contract import Limits
 Matrix = Literal["rows_1", "official"]
 VARIANTS = ()
 TAKES_PATHS = True
-BORDER = 4  # measured by `border_effect`: see `ParamISP`
+# Border pixels that a crop spoils, by `border_effect`: random weights spoil 0 and 2, recorded ones 1 and 4.
+INVERSE_BORDER, FORWARD_BORDER = 2, 4
 
 
 def camera_for(matrix: Matrix, camera: Camera) -> Camera:
@@ -61,7 +62,7 @@ class ParamISP:
     ) -> None:
         self.name = name
         self.weights = weights
-        self.limits = Limits(inverse_halo=BORDER, forward_halo=BORDER, renders="camera")
+        self.limits = Limits(inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, renders="camera")
         self._networks = {"inverse": inverse.requires_grad_(False), "forward": forward.requires_grad_(False)}
         self._matrices = dict(zip(("inverse", "forward"), matrices, strict=True))
 
