@@ -16,7 +16,7 @@ BORDER = 2  # pixels that the authors' demosaicing spoils
 Window = tuple[int, int, int, int]  # top, left, height, width
 
 
-def _inside(image: Float[Tensor, "b c h w"], border: int) -> Float[Tensor, "b c h w"]:
+def _inside(image: Float[Tensor, "b c h w"], border: int) -> Float[Tensor, "b c inner_h inner_w"]:
     frame = slice(border, -border or None)
     return image[..., frame, frame]
 

@@ -227,6 +227,9 @@ PLANTED = [
     (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from . import rsblur"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import registry"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "import cv2"),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import weights"),
+    (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends import rsblur"),
+    (backends_build_on_the_core_alone, "isp.backends.paramisp", "def late():\n    from isp import io"),
     (layers_are_imported_downwards, "blursynth.rng", "from blursynth import shard"),
     (layers_are_imported_downwards, "blursynth.stages.noise", "def late():\n    from blursynth.recipe import load"),
     (layers_are_imported_downwards, "blursynth.shard", "from blursynth.synthesis import fill"),
@@ -264,6 +267,8 @@ INNOCENT = [
     (the_core_needs_torch_and_jaxtyping_only, "isp.io", "import numpy\nfrom isp import profile"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import cfa, tone\nfrom jaxtyping import Float"),
     (backends_build_on_the_core_alone, "isp.registry", "from isp.backends import upi"),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from isp import weights"),
+    (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends.paramisp import design"),
     (layers_are_imported_downwards, "blursynth.shard", "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe"),
     (layers_are_imported_downwards, "blursynth.make", "from blursynth import shard\nfrom isp import profile"),
     (

@@ -144,7 +144,7 @@ def test_an_unknown_isp_is_a_problem_with_a_suggestion(stage) -> None:
     assert stage(isp="rsblur").problems() == []
     assert stage(isp="rsblur/a7r4").problems()[0].endswith('got "rsblur/a7r4"; did you mean "rsblur/a7r3"?')
     assert stage(isp="rsblurr").problems() == [
-        'isp: expected a backend out of rsblur, upi, got "rsblurr"; did you mean "rsblur"?'
+        'isp: expected a backend out of rsblur, upi, paramisp, got "rsblurr"; did you mean "rsblur"?'
     ]
 
 
