@@ -20,7 +20,8 @@ from isp.contract import Limits
 Matrix = Literal["rows_1", "official"]
 VARIANTS = ()
 TAKES_PATHS = True
-# Border pixels that a crop spoils, by `border_effect`: random weights spoil 0 and 2, recorded ones 1 and 4.
+# Border pixels that a crop spoils, by `border_effect`: random weights spoil 0 and 2 at a tolerance of 1/255, the recorded
+# ones, which were made to be felt everywhere, 1 and 4 at 2/255. Trained weights have to be measured.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
 
 
@@ -49,7 +50,7 @@ class ParamISP:
     """Both networks behind the contract. Optical parameters that the camera does not know are left out.
 
     The networks pool over the whole image, so no border makes a crop exact. The halos say how many border pixels differ
-    more from a larger image than the pixels inside do: see `border_effect`.
+    more from a larger image than the pixels inside do: see `border_effect`. They are the same for all weights.
     """
 
     def __init__(

@@ -128,6 +128,13 @@ def test_a_design_survives_json():
 def test_bad_designs_are_refused():
     with pytest.raises(ValueError, match=r"Design.dropout: expected a probability below 1, got 1"):
         Design(dropout=1.0)
+    with pytest.raises(ValueError, match=r"Design.stages: expected at least 1, got 0"):
+        Design(stages=0)
+    for name, value in (("tone", "D"), ("optical", ("lens",))):
+        unchecked = Design()  # the type checks of the tests would refuse it first
+        object.__setattr__(unchecked, name, value)
+        with pytest.raises(ValueError, match=rf"Design.{name}: expected some of .*, got .*{value[0]}"):
+            unchecked.__post_init__()
     with pytest.raises(ValueError, match="take no optical feature"):
         Design(local="cie_xyz", tone="cie_xyz")
 
@@ -331,6 +338,18 @@ def test_global_operation_is_in_float32_under_autocast():
     expected = subnetworks.global_operation(image, coefficients)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(subnetworks.global_operation(image, coefficients), expected)
+
+
+def test_half_precision_stays_near_and_learns():
+    camera, image = shots("RGGB"), noise(1, 3, 88, 88)
+    learner = ParamISPNet("inverse", PAPER)
+    expected = learner(image, camera)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = learner(image, camera)
+        output.abs().mean().backward()
+    assert output.dtype == torch.float32
+    assert float((output - expected).detach().abs().max()) < 0.05
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in learner.parameters())
 
 
 # ---------------------------------------------------------------- initialisation
