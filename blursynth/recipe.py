@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blursynth.sample import Target
 from blursynth.sources import Frames, Pairs, Photos, Source
 from blursynth.stages import STAGES, Stage
+from blursynth.stages.blur import CameraShake, KernelBank
 from blursynth.stages.camera import Camera
 from blursynth.stages.finish import Jpeg, ToneCurve
 from blursynth.stages.geometry import CropBorder
 from blursynth.stages.isp import ForwardISP, InverseISP
+from blursynth.stages.noise import SensorNoise
 from isp import profile as profiles
 from isp.document import parsed as document_of
 from isp.document import shelves
@@ -73,8 +75,11 @@ class Recipe(BaseModel):
             yield (f"{stage.name}.{count}" if count else stage.name), stage
 
     def effective(self) -> dict[str, Any]:
-        """This recipe as a document again, overrides applied and defaults written out; it binds to an equal recipe."""
-        document = self.model_dump(mode="json", exclude={"stages"})
+        """What decides the pixels, as a document again: overrides applied, defaults written out.
+
+        It binds to an equal recipe, but for `on_error`, which may be changed in the middle of a run.
+        """
+        document = self.model_dump(mode="json", exclude={"stages", "on_error"})
         return document | {"stages": [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]}
 
     @property
@@ -302,7 +307,16 @@ def _joins(recipe: Recipe) -> list[str]:
         found += [f"{where}: {_MISSING[need]}" for need in missing]
         have |= {*missing}  # said once
         if isinstance(stage, Camera):
+            if camera is not None:
+                found.append(f"{where}: a picture is taken by one camera; leave one out")
             camera = stage
+        if isinstance(stage, SensorNoise) and camera is not None:
+            noise = profiles.load(stage.profile).noise if stage.profile else None
+            if noise is not None and noise.iso is not None and not _has_iso(camera):
+                found.append(
+                    f'{where}: the noise of profile "{stage.profile}" follows ISO, which camera "{camera.profile}" does not '
+                    "give; set camera.iso to a range"
+                )
         if isinstance(stage, InverseISP | ForwardISP):
             found += [f"{where}: {problem}" for problem in _limits(stage, size, camera)]
         if isinstance(stage, ForwardISP) and stage.limits.renders == "camera":
@@ -330,6 +344,8 @@ def _joins(recipe: Recipe) -> list[str]:
         have |= set(stage.brings)
         space = stage.gives or space
         before = f'"{label}"'
+    if not any(isinstance(stage, InverseISP | ForwardISP) for stage in recipe.stages):
+        found += [f"isp: {problem.removeprefix('isp: ')}" for problem in InverseISP(isp=recipe.isp).problems()]
     if space != "srgb":
         found.append(f"stages: expected the last stage to give srgb, but {before} gives {space}")
     if "one_frame" not in have:
@@ -369,14 +385,17 @@ def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera
             f"camera.cfa to [{', '.join(limits.cfas)}] or choose another ISP"
         )
     exif = profiles.load(camera.profile).exif
-    has_iso = camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
-    known = {"iso": has_iso} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
+    known = {"iso": _has_iso(camera)} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
     unknown = [field for field in limits.needs if not known.get(field, True)]
     if unknown:
         found.append(
             f'{stage.isp} needs {", ".join(unknown)}, which the camera profile "{camera.profile}" does not give'
         )
     return found
+
+
+def _has_iso(camera: Camera) -> bool:
+    return camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
 
 
 def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
@@ -391,6 +410,8 @@ def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
             found.append(
                 f'save: "raw" needs black and white levels, which the profile "{camera.profile}" does not give'
             )
+    if "kernel" in recipe.save and sum(isinstance(stage, CameraShake | KernelBank) for stage in recipe.stages) > 1:
+        found.append('save: "kernel" can hold one kernel, but there are several stages that blur by one; leave it out')
     for what in ("kernel", "saturated"):
         if what in recipe.save and what not in have:
             makes = {"kernel": '"camera_shake" or "kernel_bank"', "saturated": '"saturate"'}[what]
