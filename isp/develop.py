@@ -48,7 +48,7 @@ class Character:
     lift_per_time_stop  its change a stop of exposure time; lift_per_iso_stop a stop of ISO
     contrast            share of an S-curve in the tone curve, in [-0.6, 0.8] after all changes; its changes likewise
     sharpen             amount of unsharp masking at the sharpest f-number; sharpen_per_stop more for each stop from there
-    sharpen_radius_px   standard deviation of the mask at 50 mm; proportional to focal_mm^-0.25
+    sharpen_radius_px   standard deviation of the mask at 50 mm; proportional to focal_mm^-0.5
     saturation          factor on the colour differences of the finished picture
     jpeg_quality        of OpenCV's encoder
     """
@@ -100,7 +100,7 @@ def settings(character: Character, camera: Camera) -> Settings:
         lift=min(max(lift, 0.0), 0.5),
         contrast=min(max(contrast, -0.6), 0.8),
         sharpen=character.sharpen + character.sharpen_per_stop * aperture_stops,
-        sharpen_radius_px=character.sharpen_radius_px * (50 / _known(camera, "focal_mm")) ** 0.25,
+        sharpen_radius_px=character.sharpen_radius_px * (50 / _known(camera, "focal_mm")) ** 0.5,
     )
 
 

@@ -95,14 +95,14 @@ def from_photograph(photograph: Picture, height: int, width: int, rng: np.random
     One of the eight turns and mirrors; a window at a scale of 2/3 to 2.5 photograph pixels for one of the scene
     (less where the photograph is too small for it), anywhere in it; linearised by the sRGB curve; contrast^U(1, 1.5),
     because a photograph holds less range than its scene did; clipped places up to 6 times brighter than they look;
-    saturation times U(0.6, 1.5); a rest of the light's colour that white balance missed, 6 % a channel; and a
+    saturation times U(0.6, 1.3); a rest of the light's colour that white balance missed, 6 % a channel; and a
     brightness from `EV100_RANGE`.
     """
     ev100 = draw_ev100(rng)
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     zoom = _log_uniform(rng, 2 / 3, 2.5)
     at = rng.uniform(size=2)
-    contrast, headroom, saturation = rng.uniform(1, 1.5), _log_uniform(rng, 1, 6), rng.uniform(0.6, 1.5)
+    contrast, headroom, saturation = rng.uniform(1, 1.5), _log_uniform(rng, 1.0, 6.0), rng.uniform(0.6, 1.3)
     cast = torch.from_numpy(np.exp(rng.normal(0, 0.06, size=(3, 1, 1)))).float()
 
     turned = np.rot90(photograph, turns)
@@ -139,10 +139,10 @@ def _fractal_texture(rng: np.random.Generator) -> Float[Tensor, "1 t t"]:
 
 
 def _colours(count: int, rng: np.random.Generator) -> Float[Tensor, "n 3"]:
-    """Linear colours of every hue, from grey to pure, over two decades of brightness."""
+    """Linear colours of every hue, from grey to pure, with brightnesses of 0.2 on the average, times or by 2.5."""
     hue = rng.uniform(0, 1, count)
     purity = rng.beta(1.0, 1.5, count)
-    value = 10 ** rng.uniform(-2, 0, count)
+    value = np.minimum(10 ** rng.normal(-0.7, 0.4, count), 1)
     # Three raised cosines a third of a turn apart: one channel at 1, the others wherever the hue takes them.
     wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hue[:, None] - np.arange(3) / 3))
     wheel /= wheel.max(1, keepdims=True)
@@ -165,18 +165,18 @@ def _cover(height: int, width: int, radii: NDArray[Any], centres: NDArray[Any]) 
 def dead_leaves(height: int, width: int, rng: np.random.Generator, photographs: Sequence[Picture] = ()) -> Scene:
     """Discs that hide one another, of radii with the density r^-3 that makes the picture look the same at every scale.
 
-    The smallest radius is 1.5 to 6 pixels, the largest a third of the longer side.
-
-    Its power spectrum falls like 1/f^2, as that of natural scenes does. Every disc has a colour, a texture, a shading
-    that runs across it, and a chance of 1 % to be a lamp, 4 to 20 times brighter. Colours and textures come from
-    `photographs` (two discs in three), else from a distribution over all hues and a 1/f texture.
+    The smallest radius is 1.5 to 6 pixels, the largest a third of the longer side. The picture's power spectrum falls
+    like 1/f^2, as that of natural scenes does. Every disc has a colour, a texture, a shading that runs across it, and a
+    chance of 1 % to be a lamp, 4 to 20 times brighter. Colours and textures come from `photographs` (two discs in
+    three), else from a distribution over all hues and a 1/f texture.
     Source: lee2001
     """
     ev100 = draw_ev100(rng)
-    smallest, largest = _log_uniform(rng, 1.5, 6), max(height, width) / 3
-    # Discs cover 2 pi smallest^2 ln(largest / smallest) pixels each on the average: here, every pixel four times.
-    mean_area = 2 * math.pi * smallest**2 * math.log(largest / smallest)
-    count = max(1, round(4 * height * width / mean_area))
+    smallest, largest = _log_uniform(rng, 1.5, 6.0), max(height, width) / 3
+    # Centres lie up to half the largest radius outside, so that the border is covered like the middle. A disc covers
+    # 2 pi smallest^2 ln(largest / smallest) pixels on the average: here, every pixel eight times.
+    area = (height + largest) * (width + largest)
+    count = max(1, round(8 * area / (2 * math.pi * smallest**2 * math.log(largest / smallest))))
     # Inverse distribution function of the density r^-3 between the two radii.
     inverse_square = rng.uniform(largest**-2, smallest**-2, count)
     radii = inverse_square**-0.5

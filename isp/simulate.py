@@ -70,7 +70,7 @@ def take(scene: Scene, virtual: VirtualCamera, rng: np.random.Generator) -> Shot
 # ---------------------------------------------------------------- the photographer
 
 
-_ISO = [100 * third * 2**stop for stop in range(8) for third in (1, 1.25, 1.6)]
+_ISO = [100.0 * third * 2**stop for stop in range(8) for third in (1, 1.25, 1.6)]
 
 
 def _within(value: float, limits: Pair) -> float:
