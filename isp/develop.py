@@ -168,7 +168,7 @@ def gaussian_blur(image: Float[Tensor, "b c h w"], std_px: float) -> Float[Tenso
 
 # ---------------------------------------------------------------- the operations
 
-_LUMA_RADIUS_PX, _CHROMA_RADIUS_PX = 2, 4
+_LUMA_RADIUS_PX, _CHROMA_RADIUS_PX = 2, 8
 
 
 def _lee(image: Float[Tensor, "b c h w"], noise_variance: Tensor, radius_px: int) -> Float[Tensor, "b c h w"]:

@@ -154,9 +154,9 @@ def _d7000() -> VirtualCamera:
         character=Character(
             response=_d7000_response,
             noise=noise,
-            luma_denoise=1.3,
+            luma_denoise=1.15,
             chroma_denoise=2.5,
-            denoise_per_stop=0.12,
+            denoise_per_stop=0.10,
             lift=0.18,
             lift_per_time_stop=0.035,
             lift_per_iso_stop=-0.015,

@@ -131,7 +131,7 @@ def test_raw_and_jpeg_are_aligned():
 @every_camera
 def test_settings_lie_in_the_ranges_and_fit_the_light(camera):
     misfit, isos, apertures = [], set(), set()
-    for address in range(400):
+    for address in range(250):
         draw = rng(address)
         ev100 = scenes.draw_ev100(draw)
         shot = simulate.draw_camera(camera, ev100, draw)
@@ -215,6 +215,36 @@ def test_vignetting_fades_when_stopped_down_and_at_long_focal_lengths(camera):
     assert corner[closed, short] == pytest.approx(math.cos(math.atan(slope)) ** 4 * barrel, rel=1e-5)
 
 
+def test_a_flat_scene_is_shaded_by_the_lens():
+    shot = exif(A7R3, f_number=2.8, focal_mm=24.0)
+    sensor = simulate.expose(exposed_for(A7R3, shot, flat(1.0, 64, 96)), A7R3, shot)
+    shade = simulate.vignetting(A7R3.lens, 2.8, 24.0, 64, 96)
+    assert torch.allclose(sensor / sensor[:, 32:33, 48:49], shade.expand(3, 64, 96), atol=2e-3)
+    assert float(shade.min()) < 0.6
+
+
+def test_the_lens_is_sharpest_at_its_sharpest_f_number():
+    point = torch.full((3, 65, 65), 1e-3)
+    point[:, 32, 32] = 1
+    peaks = []
+    for f_number in (2.8, 5.6, 16.0):
+        shot = exif(A7R3, f_number=f_number)
+        sensor = simulate.expose(exposed_for(A7R3, shot, point / 100), A7R3, shot)
+        peaks.append(float(sensor[1, 32, 32] / sensor[1, 28:37, 28:37].sum()))
+    assert max(peaks) == peaks[1]
+
+
+@pytest.mark.parametrize("name", ["d7000-virtual", "d90-virtual"])
+def test_invented_white_balances_are_those_of_illuminants(name):
+    """CIE A, F11, D50, D65 and D75 through the camera's own matrix, green 1."""
+    camera = virtual.load(name)
+    matrix = np.array(camera.profile.xyz_to_sensor)
+    lights = [(0.44757, 0.40745), (0.38052, 0.37713), (0.34567, 0.35850), (0.31271, 0.32902), (0.29902, 0.31485)]
+    for gains, (x, y) in zip(camera.white_balances, lights, strict=True):
+        red, green, blue = matrix @ [x / y, 1, (1 - x - y) / y]
+        assert gains == pytest.approx((green / red, green / blue), abs=0.006)
+
+
 def test_a_stop_is_a_stop():
     """Twice the time, twice the ISO, or a wider aperture by one stop: twice the signal in the middle."""
     base = exif(A7R3, exposure_s=1 / 100, f_number=8.0)
@@ -250,6 +280,16 @@ def test_base_iso_jpeg_is_close_to_the_rendered_raw():
         assert 24 < psnr(jpeg, rendered) < 38
         difference = (jpeg - rendered).mean((1, 2))
         assert float(difference.max() - difference.min()) < 0.02  # the lift is felt most in the darkest channel
+
+
+def test_the_jpeg_is_one():
+    """A coarser quality gives coarser pixels, and colour at half the resolution."""
+    shot = exif(A7R3)
+    raw, _ = raw_of(A7R3, shot, side=64)
+    fine, coarse = (
+        develop.develop(raw, dataclasses.replace(A7R3.character, jpeg_quality=quality), shot) for quality in (96, 30)
+    )
+    assert 20 < psnr(as_floats(fine), as_floats(coarse)) < 36
 
 
 @every_camera
