@@ -149,6 +149,12 @@ def _colours(count: int, rng: np.random.Generator) -> Float[Tensor, "n 3"]:
     return torch.from_numpy(value[:, None] * (1 - purity[:, None] * (1 - wheel))).float()
 
 
+def _radii(count: int, smallest: float, largest: float, rng: np.random.Generator) -> NDArray[Any]:
+    """Draws of the density r^-3 between two radii, by the inverse of its distribution function."""
+    radii: NDArray[Any] = rng.uniform(largest**-2, smallest**-2, count) ** -0.5
+    return radii
+
+
 def _cover(height: int, width: int, radii: NDArray[Any], centres: NDArray[Any]) -> Int64[np.ndarray, "h w"]:
     """Which disc is seen at every pixel; discs are painted one over the other, the first at the back."""
     seen = np.zeros((height, width), np.int64)
@@ -174,12 +180,10 @@ def dead_leaves(height: int, width: int, rng: np.random.Generator, photographs: 
     ev100 = draw_ev100(rng)
     smallest, largest = _log_uniform(rng, 1.5, 6.0), max(height, width) / 3
     # Centres lie up to half the largest radius outside, so that the border is covered like the middle. A disc covers
-    # 2 pi smallest^2 ln(largest / smallest) pixels on the average: here, every pixel eight times.
+    # 2 pi smallest^2 ln(largest / smallest) pixels on the average: here, every pixel five times.
     area = (height + largest) * (width + largest)
-    count = max(1, round(8 * area / (2 * math.pi * smallest**2 * math.log(largest / smallest))))
-    # Inverse distribution function of the density r^-3 between the two radii.
-    inverse_square = rng.uniform(largest**-2, smallest**-2, count)
-    radii = inverse_square**-0.5
+    count = max(1, round(5 * area / (2 * math.pi * smallest**2 * math.log(largest / smallest))))
+    radii = _radii(count, smallest, largest, rng)
     centres = rng.uniform(-0.5, 0.5, (count, 2)) * (height + largest, width + largest) + (height / 2, width / 2)
     seen = _cover(height, width, radii, centres)
 

@@ -148,6 +148,14 @@ def test_settings_lie_in_the_ranges_and_fit_the_light(camera):
     assert len(apertures) > 30
 
 
+@every_camera
+@pytest.mark.parametrize("ev100", [1.0, 18.0])
+def test_the_photographer_copes_with_moonlight_and_glare(camera, ev100):
+    shots = [simulate.draw_camera(camera, ev100, rng(seed)) for seed in range(100)]
+    exposed = [simulate.exposure_value(float(s.exposure_s), float(s.f_number), float(s.iso)) for s in shots]
+    assert abs(np.mean(exposed) - ev100) < 0.2
+
+
 def test_a_shot_takes_its_white_balance_from_the_table():
     table = np.array(A7R3.white_balances)
     drawn = np.array(
@@ -395,6 +403,25 @@ def test_the_box_and_the_gaussian_keep_means():
 
 
 # ---------------------------------------------------------------- scenes
+
+
+def test_radii_of_leaves_follow_their_power_law():
+    """Between r and 2 r, and between 2 r and 4 r, lie numbers of discs that differ by a factor of 4."""
+    radii = scenes._radii(200_000, 2.0, 64.0, rng(1))
+    assert radii.min() >= 2 and radii.max() <= 64
+    counts = np.histogram(radii, [2, 4, 8, 16, 32])[0]
+    assert counts[:-1] / counts[1:] == pytest.approx([4, 4, 4], rel=0.08)
+
+
+def test_textures_of_leaves_are_not_continued_under_each_other(monkeypatch):
+    """Over a texture that is a ramp, discs of one colour still show different brightnesses at the same place."""
+    monkeypatch.setattr(scenes, "_colours", lambda count, rng: torch.full((count, 3), 0.2))
+    stripes = torch.ones(1, 256, 256)
+    stripes[:, :, ::64] = 8
+    monkeypatch.setattr(scenes, "_fractal_texture", lambda rng: stripes)
+    grey = scenes.dead_leaves(128, 128, rng(2)).linear[1]
+    bright = (grey > 1.8 * grey.median()).float()
+    assert float(bright.mean(0).max()) < 0.5 and 0.001 < float(bright.mean()) < 0.2
 
 
 def test_dead_leaves_look_like_nature_in_their_spectrum():
