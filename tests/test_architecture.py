@@ -18,6 +18,10 @@ CORE_USES = {"torch", "jaxtyping"}
 READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; loading one needs no more than the core
 # From the bottom up; a module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
+    ("isp.profile", "isp.io", "isp.registry"),
+    ("isp.scenes", "isp.develop"),
+    ("isp.virtual",),
+    ("isp.simulate",),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (
         "blursynth.digests",
@@ -124,8 +128,8 @@ def layer_of(module: str) -> int | None:
 
 
 def layers_are_imported_downwards(module: str, tree: ast.Module) -> Iterator[str]:
-    if within(module, "blursynth") and module != "blursynth":
-        height = layer_of(module)
+    height = layer_of(module)
+    if height is not None or (within(module, "blursynth") and module != "blursynth"):
         if height is None:
             yield f"{module} stands in no layer; give it one in this file"
             return
@@ -236,6 +240,8 @@ PLANTED = [
     (layers_are_imported_downwards, "blursynth.recipe", "import blursynth.make"),
     (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executor import run"),
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
+    (layers_are_imported_downwards, "isp.scenes", "from isp.simulate import take"),
+    (layers_are_imported_downwards, "isp.profile", "from isp import virtual"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import torch"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import numpy.typing as npt"),
     (light_modules_load_nothing_heavy, "blursynth.make", "from blursynth import recipe"),

@@ -184,6 +184,101 @@ def test_nothing_is_edited_in_place():
     assert torch.equal(sensor, kept[0]) and torch.equal(bayer, kept[1])
 
 
+# ---------------------------------------------------------------- demosaicing along edges
+
+edge_sides = st.integers(6, 13)
+
+
+@quick
+@given(pattern=patterns, height=edge_sides, width=edge_sides)
+def test_edge_directed_demosaicing_keeps_the_samples(pattern, height, width):
+    bayer = noise(2, 1, height, width) * 4 - 2
+    kept = cfa.mosaic(cfa.edge_directed_demosaic(bayer, (pattern,)), (pattern,))
+    assert torch.allclose(kept, bayer, atol=2e-6)
+
+
+@quick
+@given(pattern=patterns, height=edge_sides, width=edge_sides, colour=st.tuples(*[st.floats(-1, 1, width=32)] * 3))
+def test_edge_directed_demosaicing_keeps_a_flat_colour_borders_included(pattern, height, width, colour):
+    flat = torch.tensor(colour)[None, :, None, None].expand(1, 3, height, width)
+    assert float((cfa.edge_directed_demosaic(cfa.mosaic(flat, (pattern,)), (pattern,)) - flat).abs().max()) < 1e-6
+
+
+@quick
+@given(
+    pattern=patterns,
+    height=st.integers(8, 13),
+    width=st.integers(8, 13),
+    slopes=st.lists(st.floats(-1, 1), min_size=6, max_size=6),
+)
+def test_edge_directed_demosaicing_is_exact_inside_linear_ramps(pattern, height, width, slopes):
+    down, across = torch.tensor(slopes).view(2, 1, 3, 1, 1)
+    ramp = down * torch.linspace(0, 1, height)[:, None] + across * torch.linspace(0, 1, width)
+    error = (cfa.edge_directed_demosaic(cfa.mosaic(ramp, (pattern,)), (pattern,)) - ramp).abs()
+    halo = cfa.EDGE_DIRECTED_HALO
+    assert float(error[..., halo:-halo, halo:-halo].max()) < 2e-6
+
+
+@quick
+@given(pattern=patterns, top=st.integers(0, 1), left=st.integers(0, 1), height=st.integers(9, 14))
+def test_edge_directed_demosaicing_of_a_crop(pattern, top, left, height):
+    bayer, halo = noise(1, 1, height, 13), cfa.EDGE_DIRECTED_HALO
+    whole = cfa.edge_directed_demosaic(bayer, (pattern,))[..., top:, left:]
+    part = cfa.edge_directed_demosaic(bayer[..., top:, left:], (cfa.shift(pattern, top, left),))
+    inside = (..., slice(halo, -halo), slice(halo, -halo))
+    assert torch.allclose(part[inside], whole[inside], atol=1e-6)
+
+
+@pytest.mark.parametrize("pattern", cfa.PATTERNS)
+@pytest.mark.parametrize("turns", [0, 1])
+def test_edge_directed_demosaicing_is_exact_along_a_grey_edge(pattern, turns):
+    """A grey bar that Malvar's filters give coloured edges."""
+    columns = torch.tensor([0.2] * 5 + [0.8] * 4 + [0.2] * 7)
+    picture = columns.expand(1, 3, 16, 16).rot90(turns, (2, 3))
+    bayer = cfa.mosaic(picture, (pattern,))
+    halo = (..., slice(3, -3), slice(3, -3))
+    directed = (cfa.edge_directed_demosaic(bayer, (pattern,)) - picture)[halo].abs().mean()
+    malvar = (cfa.demosaic(bayer, (pattern,)) - picture)[halo].abs().mean()
+    assert float(directed) < 1e-6 and float(malvar) > 0.01
+
+
+def test_edge_directed_demosaicing_is_its_formula():
+    """Green at one red site and red at two sites, worked out by hand from 9x9 numbers."""
+    bayer = noise(1, 1, 9, 9)
+    value = bayer[0, 0]
+
+    def green(row: int, column: int) -> float:
+        bends = [
+            2 * value[row, column] - value[row - d, column - e] - value[row + d, column + e]
+            for d, e in ((0, 2), (2, 0))
+        ]
+        ends = [(value[row, column - 1], value[row, column + 1]), (value[row - 1, column], value[row + 1, column])]
+        slopes = [float(abs(a - b) + abs(bend)) for (a, b), bend in zip(ends, bends, strict=True)]
+        best = slopes.index(min(slopes))
+        return float(sum(ends[best]) / 2 + bends[best] / 4)
+
+    ours = cfa.edge_directed_demosaic(bayer, ("RGGB",))[0]
+    assert float(ours[1, 4, 4]) == pytest.approx(green(4, 4), abs=1e-6)
+    beside = float(value[4, 5]) + sum(float(value[4, c]) - green(4, c) for c in (4, 6)) / 2
+    assert float(ours[0, 4, 5]) == pytest.approx(beside, abs=1e-6)
+
+
+@quick
+@given(mixed=st.lists(patterns, min_size=2, max_size=5), height=edge_sides, width=edge_sides)
+def test_a_mixed_batch_is_demosaiced_along_edges_like_its_images_alone(mixed, height, width):
+    bayer = noise(len(mixed), 1, height, width)
+    kept = bayer.clone()
+    rgb = cfa.edge_directed_demosaic(bayer, mixed)
+    assert torch.equal(bayer, kept)
+    for at, pattern in enumerate(mixed):
+        assert torch.equal(rgb[at : at + 1], cfa.edge_directed_demosaic(bayer[at : at + 1], (pattern,)))
+
+
+def test_edge_directed_demosaicing_refuses_what_is_too_small():
+    with pytest.raises(ValueError, match=r"edge_directed_demosaic: expected at least 6x6 pixels, got 5x8"):
+        cfa.edge_directed_demosaic(noise(1, 1, 5, 8), ("RGGB",))
+
+
 # ---------------------------------------------------------------- refusals
 
 
