@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple
@@ -24,6 +23,7 @@ from jaxtyping import UInt8, UInt16
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from blursynth.digests import digests_of
+from isp import photographs
 from isp.io import IMAGE_SUFFIXES, Picture, read_image
 
 # ---------------------------------------------------------------- what a source gives
@@ -132,7 +132,7 @@ class Photos(_Source):
     def open(self, data: Path | None) -> Footage:
         """Raises `ValueError` where there is no photograph, `ImportError` where scikit-image is missing."""
         if data is None:
-            folder = _scikit_image()
+            folder = photographs.folder()
             built_in = [_Files(f"scikit-image/{name}", folder, (name,), name) for name in BUILT_IN]
             return _footage(built_in, {}, default_count=32)
         if data.is_file() and _kind(data) == "image":
@@ -214,7 +214,7 @@ Source = Annotated[Photos | Frames | Pairs, Field(discriminator="use")]
 
 # ---------------------------------------------------------------- finding files
 
-BUILT_IN = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "rocket.jpg")
+BUILT_IN = photographs.NAMES
 
 # folder and name of blurred image, saturation mask and sharp target; * stands for the same text in all three
 # Source: rim2022, RSBlur@ae33a6c (README)
@@ -227,14 +227,6 @@ LAYOUTS = {
     "gopro_abme": (("avg_inter_img", "avg_blur.png"), ("avg_inter_mask_100", "avg_blur.png"), ("gt", "gt_sharp.png")),
     "rsblur": (("avg65_img", "avg_blur.png"), ("avg65_mask_100", "avg_blur.png"), ("gt", "gt_sharp.png")),
 }
-
-
-def _scikit_image() -> Path:
-    """The folder of scikit-image's photographs, without importing it."""
-    spec = find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("scikit-image: expected it for its photographs, got none; install it, or give --data")
-    return Path(spec.submodule_search_locations[0], "data")
 
 
 def _given(data: Path | None, use: str, layout: str) -> Path:

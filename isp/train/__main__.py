@@ -1,4 +1,4 @@
-"""`python -m isp.train --recipe train/paramisp_pretrain --data PAIRS [PAIRS ...] --out DIR`, alone or under torchrun."""
+"""`python -m isp.train --recipe train/paramisp_pretrain [--data PAIRS ...] --out DIR`, alone or under torchrun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE", help="train/paramisp_pretrain, or a .yaml file")
     parser.add_argument(
-        "--data", required=True, type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera"
+        "--data", type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera (default: virtual cameras)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where weights and state go (default: out/<recipe>)")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from torch import distributed
 
-    from isp.train.data import Folders
+    from isp.train.data import Folders, VirtualShots
     from isp.train.loop import Crew, train
 
     crew = Crew(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
@@ -44,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         out = args.out or Path("out") / planned.name
-        result = train(planned, Folders(tuple(args.data)), out, device, crew, args.steps)
+        source: Folders | VirtualShots = VirtualShots(planned.cameras, planned.shots, planned.patch)
+        if args.data:
+            source = Folders(tuple(args.data))
+        elif crew.rank == 0:
+            sys.stderr.write(f"no --data: training on the virtual cameras {', '.join(planned.cameras)}\n")
+        result = train(planned, source, out, device, crew, args.steps)
     except (ValueError, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1

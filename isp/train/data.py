@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isp import cfa
+from isp import cfa, photographs, scenes, simulate, virtual
 from isp.camera import Camera
+from isp.io import Picture, read_image
 from isp.pairs import Pair, Split, split
 from isp.rng import generator
+from isp.simulate import Shot
 
 
 class Batch(NamedTuple):
@@ -46,8 +49,84 @@ class Folders:
         return found
 
 
+@dataclass(frozen=True)
+class VirtualPair:
+    """A shot of a virtual camera, taken anew whenever it is looked at: the camera, the scene's number and side decide it.
+
+    Every second scene is a photograph, the others are dead leaves with its colours.
+    """
+
+    of: str
+    number: int
+    side: int
+    photographs: tuple[Path, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.side, self.side
+
+    @property
+    def path(self) -> str:
+        return f"{self.of}, scene {self.number}"
+
+    @property
+    def camera(self) -> Camera:
+        return self._shot().camera
+
+    def _shot(self) -> Shot:
+        rng = generator(self.number, self.side, f"train.{self.of}")
+        chosen = _photograph(self.photographs[int(rng.integers(len(self.photographs)))])
+        if self.number % 2:
+            scene = scenes.from_photograph(chosen, self.side, self.side, rng)
+        else:
+            scene = scenes.dead_leaves(self.side, self.side, rng, [chosen])
+        return simulate.take(scene, virtual.load(self.of), rng)
+
+    def window(self, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
+        """(bayer, srgb, camera) of a window; the camera's CFA phase is that of the window."""
+        shot = self._shot().crop(top, left, height, width)
+        srgb = torch.from_numpy(shot.srgb.astype("float32")).div_(255).permute(2, 0, 1)[None]
+        return shot.bayer(), srgb.contiguous(), shot.camera
+
+
+@cache
+def _photograph(path: Path) -> Picture:
+    return read_image(path)
+
+
+@dataclass(frozen=True)
+class VirtualShots:
+    """Virtual cameras over the built-in photographs, some of which only validation and test see.
+
+    A shot is as large as a patch, and one pixel more each way, so that all CFA phases occur.
+    """
+
+    cameras: tuple[str, ...]
+    shots: int
+    patch: int
+
+    def pairs(self, name: Split) -> list[list[VirtualPair]]:
+        """The shots of a split, by camera. Raises `ValueError` for an unknown camera."""
+        training, held_out = scenes.split(photographs.NAMES)
+        folder = photographs.folder()
+        seen = tuple(folder / file for file in (training if name == "train" else held_out))
+        count = self.shots if name == "train" else max(2, self.shots // 20)
+        for camera in self.cameras:
+            virtual.load(camera)
+        first = {"train": 0, "val": 1_000_000, "test": 2_000_000}[name]
+        return [
+            [VirtualPair(camera, first + at, self.patch + 1, seen) for at in range(count)] for camera in self.cameras
+        ]
+
+
 def training_batch(
-    pairs: Sequence[Sequence[Pair]], seed: int, step: int, rows: range, batch: int, patches: int, patch: int
+    pairs: Sequence[Sequence[Pair | VirtualPair]],
+    seed: int,
+    step: int,
+    rows: range,
+    batch: int,
+    patches: int,
+    patch: int,
 ) -> Batch:
     """The `rows` (of 0 to `batch` - 1) of training step `step`: each a random window of a random pair of its camera.
 
@@ -70,7 +149,7 @@ def training_batch(
     return stacked(drawn)
 
 
-def validation_batches(pairs: Sequence[Sequence[Pair]], patches: int, patch: int) -> list[Batch]:
+def validation_batches(pairs: Sequence[Sequence[Pair | VirtualPair]], patches: int, patch: int) -> list[Batch]:
     """The middle windows of up to `patches` pairs, as many of each camera, one a batch; of small pictures all they have."""
     each = max(1, patches // len(pairs))
     batches = []

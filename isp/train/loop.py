@@ -20,8 +20,7 @@ from isp import cfa, weights
 from isp.backends.paramisp.network import Direction, ParamISPNet
 from isp.io import replace_file, write_image
 from isp.metrics import psnr_db
-from isp.pairs import Pair
-from isp.train.data import Batch, quantisation_noise, training_batch, validation_batches
+from isp.train.data import Batch, Folders, VirtualShots, quantisation_noise, training_batch, validation_batches
 from isp.train.plan import Plan
 
 STATE = "state.pt"
@@ -156,7 +155,7 @@ class Run:
                 recipe=self.plan.text,
             )
 
-    def advance(self, pairs: Sequence[Sequence[Pair]]) -> float:
+    def advance(self, pairs: Sequence[Sequence[Any]]) -> float:
         """One step of training; returns its loss, the same whatever the number of processes."""
         plan, rows = self.plan, self.crew.rows(self.plan.batch)
         clean = training_batch(pairs, plan.seed, self.step, rows, plan.batch, plan.patches, plan.patch)
@@ -199,10 +198,10 @@ class Run:
 
 
 def train(
-    plan: Plan, folders: Any, out: Path, device: torch.device, crew: Crew, steps: int | None = None
+    plan: Plan, source: Folders | VirtualShots, out: Path, device: torch.device, crew: Crew, steps: int | None = None
 ) -> dict[str, float]:
     """Runs `plan` to its end, or for `steps` more steps; returns the last validation. Only rank 0 writes and speaks."""
-    pairs, batches = folders.pairs("train"), validation_batches(folders.pairs("val"), plan.validate_patches, plan.patch)
+    pairs, batches = source.pairs("train"), validation_batches(source.pairs("val"), plan.validate_patches, plan.patch)
     run = Run(plan, out, device, crew)
     per_epoch = max(1, plan.patches * len(pairs) // plan.batch)
     last = plan.epochs * per_epoch

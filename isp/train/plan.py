@@ -25,6 +25,7 @@ class Plan(BaseModel):
     direction          which network is trained; "joint" trains the pair
     preset, design     the network: a named preset, and single choices of `Design` instead of the preset's
     start_from         weight files to begin with: one, or for "joint" the inverse and the forward network
+    cameras, shots     virtual cameras that take the pairs where no data are given, and how many scenes each sees
     patch              side of the square patches
     batch              patches in a step, over all processes
     patches            patches of each camera in an epoch
@@ -45,6 +46,8 @@ class Plan(BaseModel):
     preset: Literal["paper", "official"] = "paper"
     design: dict[str, Any] = {}
     start_from: tuple[str, ...] = ()
+    cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
+    shots: Count = 2000
     patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
     batch: Count = 8
     patches: Count = 1024

@@ -18,7 +18,7 @@ from isp import cfa, pairs, profile, tone, weights
 from isp.rng import generator
 from isp.train import loop, plan
 from isp.train.__main__ import main
-from isp.train.data import Folders, quantisation_noise, training_batch, validation_batches
+from isp.train.data import Folders, VirtualShots, quantisation_noise, training_batch, validation_batches
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["patch=88", "batch=2", "patches=4", "epochs=100", "validate_patches=2"]
@@ -309,3 +309,42 @@ def test_exit_codes(folder, tmp_path, capsys):
 def test_the_curve_of_the_scenes_is_not_flat():
     """The pairs mean something only if RAW and picture differ."""
     assert float((tone.a7r3_response(torch.tensor([0.1, 0.4])) - torch.tensor([0.1, 0.4])).abs().min()) > 0.2
+
+
+# ---------------------------------------------------------------- without data
+
+
+def test_virtual_shots_are_addressed_and_hold_photographs_out():
+    source = VirtualShots(("a7r3-virtual", "d90-virtual"), 8, 88)
+    splits = {name: source.pairs(name) for name in ("train", "val", "test")}
+    assert [len(of_camera) for of_camera in splits["train"]] == [8, 8]
+    seen = {path for of_camera in splits["train"] for pair in of_camera for path in pair.photographs}
+    held_out = {
+        path
+        for name in ("val", "test")
+        for of_camera in splits[name]
+        for pair in of_camera
+        for path in pair.photographs
+    }
+    assert seen and held_out and seen.isdisjoint(held_out)
+    pair = splits["train"][0][3]
+    bayer, srgb, camera = pair.window(1, 0, 88, 88)
+    again = pair.window(1, 0, 88, 88)
+    assert torch.equal(bayer, again[0]) and torch.equal(srgb, again[1])
+    whole = pair.window(0, 0, 89, 89)
+    assert torch.equal(bayer, whole[0][..., 1:, :88]) and camera.cfa == (cfa.shift(whole[2].cfa[0], 1, 0),)
+    assert camera.iso is not None and camera.exposure_s is not None
+    with pytest.raises(ValueError, match="d91"):
+        VirtualShots(("d91-virtual",), 8, 88).pairs("train")
+
+
+def test_training_on_the_virtual_camera(tmp_path):
+    chosen = planned("cameras=[a7r3-virtual]", "shots=8", "lr=1e-3", "patches=64")
+    source = VirtualShots(chosen.cameras, chosen.shots, chosen.patch)
+    batches = validation_batches(source.pairs("val"), 2, 88)
+    before = loop.Run(chosen, tmp_path / "before", torch.device("cpu")).validate(batches)["raw"]
+    assert loop.train(chosen, source, tmp_path / "out", torch.device("cpu"), loop.Crew(), 10)["raw"] > before + 2
+    arguments = ["--recipe", "train/paramisp_pretrain", "--out", str(tmp_path / "line"), "--steps", "1"]
+    for override in [*SMALL, "cameras=[a7r3-virtual]"]:
+        arguments += ["--set", override]
+    assert main(arguments) == 0
