@@ -33,7 +33,7 @@ class Shot:
     raw     mosaic with the camera's black and white levels
     srgb    the decoded JPEG
     camera  EXIF, white balance, matrix, levels, CFA of `raw`
-    sensor  the truth behind `raw`: no noise, no mosaic, clipped to [0, 1]
+    sensor  the truth behind `raw`: no noise, no mosaic, clipped to [0, 1] (at 0: colours that the matrix cannot reach)
     """
 
     raw: UInt16[np.ndarray, "h w"]

@@ -49,7 +49,7 @@ class VirtualCamera:
     """A sensor, a lens, and an ISP.
 
     profile          matrix, levels, noise and the CFA of the whole frame
-    white_balances   (red, blue) gains from the coldest to the warmest light; a shot takes any place between two of them
+    white_balances   (red, blue) gains from tungsten light to shade; a shot takes any place between two neighbours
     iso, exposure_s  ranges
     metered_level    where exposure metering puts the mean luminance of a scene; saturation is 1
     """
