@@ -17,7 +17,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -58,13 +58,19 @@ class Pair:
             return Camera.from_json(str(file.attrs["camera"]))
 
     @cached_property
+    def source(self) -> str:
+        """The files it came from."""
+        with self._file() as file:
+            return str(file.attrs["source"])
+
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width)"""
         with self._file() as file:
             height, width = file["raw"].shape
             return int(height), int(width)
 
-    def _file(self):  # type: ignore[no-untyped-def]  # h5py ships no types
+    def _file(self) -> Any:
         import h5py
 
         try:

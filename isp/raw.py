@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float, UInt8, UInt16
+from torch import Tensor
 
 from isp import color
 from isp.camera import Camera
@@ -72,7 +73,7 @@ def read_raw(path: str | Path) -> RawImage:
         cfa=(pattern,),
         white_balance=torch.tensor([gains], dtype=torch.float32),
         sensor_to_linear=sensor_to_linear.float()[None],
-        xyz_to_sensor=None if xyz_to_sensor is None else torch.tensor(xyz_to_sensor, dtype=torch.float32)[None],
+        xyz_to_sensor=None if xyz_to_sensor is None else xyz_to_sensor.float()[None],
         black=torch.tensor([black], dtype=torch.float32),
         white=torch.tensor([white], dtype=torch.float32),
         **{field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None},
@@ -168,7 +169,8 @@ def _opened(path: Path) -> Iterator[Any]:
         opened.unpack()
     except (rawpy.LibRawError, rawpy.NotSupportedError) as cause:
         raise ValueError(
-            f'{path}: expected a whole RAW file of a supported camera, got "{_reason(cause)}"; copy it again, or convert it to DNG'
+            f'{path}: expected a whole RAW file of a supported camera, got "{_reason(cause)}"; '
+            "copy it again, or convert it to DNG"
         ) from cause
     with opened:
         yield opened
@@ -182,7 +184,9 @@ def _reason(cause: Exception) -> str:
 def _pattern(opened: Any, path: Path) -> str:
     colours, letters = opened.raw_pattern, opened.color_desc.decode(errors="replace")
     if colours is None:
-        raise ValueError(f"{path}: expected a Bayer mosaic, got a file without a colour pattern; give the camera's own RAW")
+        raise ValueError(
+            f"{path}: expected a Bayer mosaic, got a file without a colour pattern; give the camera's own RAW"
+        )
     # LibRaw numbers the second green 3.
     found = "".join(letters[index] for index in colours.flat) if letters == "RGBG" else f"{letters} {colours.tolist()}"
     if found not in ("RGGB", "BGGR", "GRBG", "GBRG"):
@@ -215,7 +219,9 @@ def _white_balance(opened: Any, path: Path, warnings: list[str]) -> list[float]:
     trouble = _trouble(camera, daylight)
     if trouble:
         if _trouble(daylight, daylight):
-            raise ValueError(f"{path}: expected white-balance gains, got {trouble}, and no daylight gains; use another file")
+            raise ValueError(
+                f"{path}: expected white-balance gains, got {trouble}, and no daylight gains; use another file"
+            )
         said = ", ".join(f"{gain:.3g}" for gain in camera)
         warnings.append(f"{path}: its white balance ({said}) is {trouble}; LibRaw's daylight gains are used")
     red, green, blue = daylight if trouble else camera
@@ -240,12 +246,12 @@ def _trouble(gains: Sequence[float], daylight: Sequence[float]) -> str | None:
     return None
 
 
-def _matrices(opened: Any, path: Path) -> tuple[torch.Tensor, np.ndarray[Any, Any] | None]:
+def _matrices(opened: Any, path: Path) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"] | None]:
     """(sensor_to_linear in float64 with rows that sum to 1, xyz_to_sensor or None)."""
     xyz_to_sensor, to_linear = opened.rgb_xyz_matrix[:3], opened.color_matrix[:, :3]
     try:
         if xyz_to_sensor.any():
-            return color.matrix_from_libraw(xyz_to_sensor), np.array(xyz_to_sensor)
+            return color.matrix_from_libraw(xyz_to_sensor), torch.from_numpy(np.array(xyz_to_sensor))
         if to_linear.any():
             matrix = torch.from_numpy(to_linear.astype(np.float64))
             matrix = matrix / matrix.sum(1, keepdim=True)
