@@ -19,7 +19,7 @@ from isp.camera import Camera
 COARSE_SIDE = 512  # px of the RAW's longer side while turn, scale and place are unknown
 COARSE_LOW_PX, BLOCK_LOW_PX = 6.0, 4.0  # what varies over more is left out
 LEAST_COARSE = 0.35  # correlation of the whole reduced picture
-LEAST_BLOCK = 0.5  # correlation of a block at full size
+LEAST_BLOCK = 0.1  # of a block at full size: noise at ISO 6400 leaves little more, and the place is right all the same
 LEAST_AGREEING = 0.75  # share of the blocks that must correlate, and lie where most lie
 LEAST_BLOCKS = 4
 MOST_APART_PX = 0.75  # of a block from where most lie
@@ -74,11 +74,13 @@ def align(
     """
     if min(raw.shape + picture.shape[:2]) < LEAST_SIDE:
         raise ValueError(f"expected at least {LEAST_SIDE}x{LEAST_SIDE} pixels, got {_size(raw)} and {_size(picture)}")
-    half = _half_size_luminance(raw, camera)
-    found = _whole(half, picture, orientation)
+    step = max(2.0, max(raw.shape) / COARSE_SIDE)
+    field = _band_passed(_resized(_half_size_luminance(raw, camera), 2 / step), COARSE_LOW_PX)
+    luminance = _luminance_of(picture)
+    found = _whole(field, step, luminance, orientation)
     if found.correlation < LEAST_COARSE:
         found = max(
-            (_whole(half, picture, other) for other in _UNTURN if other != orientation),
+            (_whole(field, step, luminance, other) for other in _UNTURN if other != orientation),
             key=lambda other: other.correlation,
         )
     if found.correlation < LEAST_COARSE:
@@ -143,6 +145,7 @@ def _band_passed(luminance: Luminance, low_px: float) -> Luminance:
     """Without what changes slowly: tone curves and vignetting move that, not the place of edges."""
     import cv2
 
+    luminance = np.ascontiguousarray(luminance)
     return luminance - cv2.GaussianBlur(luminance, (0, 0), low_px, borderType=cv2.BORDER_REFLECT_101)
 
 
@@ -159,27 +162,27 @@ class _Whole:
     step: float  # pixels of the RAW for one that was compared
 
 
-def _whole(half: Luminance, picture: UInt8[np.ndarray, "h w 3"], orientation: int) -> _Whole:
-    """The best place of the picture, turned for that orientation, over scale 1 and those at which it fills the RAW."""
+def _whole(field: Luminance, step: float, upright: Luminance, orientation: int) -> _Whole:
+    """The best place of the picture, turned for that orientation, over scale 1 and those at which it fills the RAW.
+
+    `field` is the RAW, band-passed, at `step` pixels for one.
+    """
     import cv2
 
-    step = max(2.0, 2 * max(half.shape) / COARSE_SIDE)
-    field = _resized(half, 2 / step)
-    luminance = _luminance_of(turned_back(picture, orientation))
-    filling = min(2 * side / own for side, own in zip(half.shape, luminance.shape, strict=True))
+    turned = _UNTURN[orientation](upright)
+    filling = min(step * side / own for side, own in zip(field.shape, turned.shape, strict=True))
     # A camera crops a few per cent off the visible area.
     others = [] if abs(filling - 1) < 0.1 else [filling * share / 100 for share in range(90, 101)]
     best = _Whole(orientation, 1.0, 0.0, 0.0, -1.0, step)
-    band_passed = _band_passed(field, COARSE_LOW_PX)
     for scale in (1.0, *others):
-        reduced = _band_passed(_resized(luminance, scale / step), COARSE_LOW_PX)
+        reduced = _band_passed(_UNTURN[orientation](_resized(upright, scale / step)), COARSE_LOW_PX)
         height, width = reduced.shape
         # A picture may reach beyond the RAW a little, a part from its middle does not.
         top, left = height // 8, width // 8
         part = reduced[top : height - top, left : width - left]
         if min(part.shape) < 8 or any(own > side for own, side in zip(part.shape, field.shape, strict=True)):
             continue
-        scores = cv2.matchTemplate(band_passed, np.ascontiguousarray(part), cv2.TM_CCOEFF_NORMED)
+        scores = cv2.matchTemplate(field, np.ascontiguousarray(part), cv2.TM_CCOEFF_NORMED)
         _, score, _, (column, row) = cv2.minMaxLoc(scores)
         if score > best.correlation:
             best = _Whole(orientation, scale, (row - top) * step, (column - left) * step, float(score), step)

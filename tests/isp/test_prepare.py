@@ -196,6 +196,19 @@ def test_half_a_pixel_is_refused(place, run, rows, columns):
     assert "shift by whole pixels" in refused(run)
 
 
+def test_strong_noise_hides_no_place(dng, place, run, tmp_path):
+    place(change=cropped(7, 12))
+    path = tmp_path / "data" / "a.dng"
+    raw = read_raw(path).raw.astype(float)
+    noise = np.random.Generator(np.random.PCG64(2)).normal(0, 1, raw.shape) * np.sqrt(700 * raw)
+    path.write_bytes(dng(np.clip(raw + noise, 0, 4000).astype(np.uint16)))
+    code, found = record(run)
+    assert code == 0
+    (pair,) = found["pairs"]
+    assert (pair["raw_top"], pair["picture_top"], pair["raw_left"]) == (8, 1, 12)
+    assert pair["correlation"] < 0.5
+
+
 def resized(factor):
     return lambda picture: cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
