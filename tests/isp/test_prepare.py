@@ -117,6 +117,7 @@ def test_a_cropped_picture_is_found_to_the_pixel(place, run, tmp_path, shot, pat
     code, found = record(run)
     assert code == 0
     (pair,) = found["pairs"]
+    assert pair["correlation"] > 0.9  # less where a block takes one colour of the mosaic for another
     even_top, even_left = top + top % 2, left + left % 2
     assert (pair["raw_top"], pair["raw_left"]) == (even_top, even_left)
     assert (pair["picture_top"], pair["picture_left"]) == (even_top - top, even_left - left)
@@ -200,7 +201,7 @@ def test_strong_noise_hides_no_place(dng, place, run, tmp_path):
     place(change=cropped(7, 12))
     path = tmp_path / "data" / "a.dng"
     raw = read_raw(path).raw.astype(float)
-    noise = np.random.Generator(np.random.PCG64(2)).normal(0, 1, raw.shape) * np.sqrt(700 * raw)
+    noise = np.random.Generator(np.random.PCG64(2)).normal(0, 1, raw.shape) * np.sqrt(1200 * raw)
     path.write_bytes(dng(np.clip(raw + noise, 0, 4000).astype(np.uint16)))
     code, found = record(run)
     assert code == 0
