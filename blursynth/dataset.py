@@ -61,12 +61,19 @@ class ShardDataset(Dataset[dict[str, Any]]):
             raise ValueError(
                 f"crop: expected a side of 1 to {min(height, width)} (pairs are {height}x{width}), got {crop}"
             )
+        if augment and crop is None and height != width:
+            raise ValueError(f"augment: turns change the shape of pairs of {height}x{width}; give a crop")
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def set_epoch(self, epoch: int) -> None:
-        """New crops and flips; persistent workers see it too, since the number lives in shared memory."""
+        """New crops and flips; persistent workers see it too, since the number lives in shared memory.
+
+        Raises `ValueError` for a negative number.
+        """
+        if epoch < 0:
+            raise ValueError(f"set_epoch: expected 0 or more, got {epoch}")
         self._epoch.fill_(epoch)
 
     def __getitem__(self, i: int) -> dict[str, Any]:

@@ -66,9 +66,13 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 def _identity_of_shards(folder: Path) -> Identity | None:
     """Whose shards lie in a folder that has lost its identity."""
-    for path in shards_in(folder):
-        with suppress(OSError, KeyError, RuntimeError), open_shard(path) as file:
-            return identity_in(file)
+    return next(filter(None, map(_identity_of, shards_in(folder))), None)
+
+
+def _identity_of(shard: Path) -> Identity | None:
+    """Whose a shard is, `None` where it does not say."""
+    with suppress(OSError, KeyError, RuntimeError), open_shard(shard) as file:
+        return identity_in(file)
     return None
 
 
@@ -101,13 +105,15 @@ def plan(recipe: Recipe, identity: Identity, clips: Any, count: int, folder: Pat
         if tried(path, identity) >= len(indices):
             continue
         samples = tuple((index, clips[index % len(clips)]) for index in indices)
-        jobs.append(Job(path, text, identity, device, samples))
+        jobs.append(Job(path, text, identity, device, recipe.on_error, samples))
     return jobs
 
 
 def tried(path: Path, identity: Identity) -> int:
     """How many samples the finished shard at `path` covers, skipped ones included; 0 where it is to be made."""
     receipt = Receipt.of(path)
+    if receipt is not None and path.exists() and _identity_of(path) != identity:
+        return 0  # of another run, or damaged: made again, whatever its receipt says
     if receipt is None and path.exists() and not problems_of(path, None, identity):
         receipt = Receipt.from_shard(path)
         receipt.write(path)

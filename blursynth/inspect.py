@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blursynth import folders, shard
+from blursynth import folders, make, shard
 from isp import io
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -53,6 +53,8 @@ def write_contact_sheet(place: Path, out: Path | None = None, most: int = 8) -> 
     the shards. Raises `ValueError` where there is no shard.
     """
     entries = records_of(shards_of(place))
+    if not entries:
+        raise ValueError(f"{place}: expected at least one pair, got none; every sample of it was skipped")
     chosen = [entries[at] for at in np.linspace(0, len(entries) - 1, min(most, len(entries))).round().astype(int)]
     strips = [_strip(*entry) for entry in chosen]
     if len(strips) % 2 and len(strips) > 1:
@@ -82,9 +84,8 @@ def _strip(path: Path, at: int, record: dict[str, Any]) -> np.ndarray:
     for column, tile in enumerate(tiles):
         left = column * (_TILE + _GAP) + _GAP // 2
         strip[_CAPTION : _CAPTION + tile.shape[0], left : left + tile.shape[1]] = tile
-    cv2.putText(
-        strip, _caption(record), (_GAP // 2, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
-    )
+    caption = _caption(record).encode("ascii", "replace").decode()  # OpenCV dies of names that are not UTF-8
+    cv2.putText(strip, caption, (_GAP // 2, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return strip
 
 
@@ -158,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="PNG", help="where the contact sheet goes (default: beside the shards)"
     )
-    parser.add_argument("--pairs", type=int, default=8, metavar="N", help="pairs on the sheet (default: 8)")
+    parser.add_argument(
+        "--pairs", type=make.at_least(1), default=8, metavar="N", help="pairs on the sheet (default: 8)"
+    )
     parser.add_argument("--json", action="store_true", dest="as_json", help="print statistics as JSON")
     args = parser.parse_args(argv)
     try:
@@ -178,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for title in ("datasets", "sources", "dice"):
         sys.stdout.write(f"{title}\n")
         for name, value in found[title].items():
-            sys.stdout.write(f"  {name:28} {_line(value)}\n")
+            # Names on a disk need not be UTF-8.
+            sys.stdout.write(f"  {name:28} {_line(value)}\n".encode("utf-8", "backslashreplace").decode())
     return 0
 
 

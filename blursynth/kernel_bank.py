@@ -43,6 +43,13 @@ def centred(kernel: np.ndarray, of: str = "kernel") -> Kernel:
     return splat(offsets_px + radius_px, weights, 2 * radius_px + 1)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files of kernels at `path`: itself, or those in it in the order of their names; none where there are none."""
+    if path.is_dir():
+        return [f for f in sorted(path.iterdir()) if f.suffix.lower() in _READERS and f.is_file() and f.name[0] != "."]
+    return [path] if path.is_file() and path.suffix.lower() in _READERS else []
+
+
 def read_bank(path: Path | str) -> Kernels:
     """Every kernel of a file, or of the .npy, .png and .mat files of a folder in the order of their names, `centred`.
 
@@ -52,11 +59,7 @@ def read_bank(path: Path | str) -> Kernels:
     and files of other types. No file can make code run.
     Raises `ValueError` that names the file if one is broken or holds no kernel, and if there is no file.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in _READERS and f.is_file() and f.name[0] != "."]
-    else:
-        files = [path] if path.is_file() and path.suffix.lower() in _READERS else []
+    files = files_of(Path(path))
     if not files:
         raise ValueError(f"{path}: expected a file of kernels ({', '.join(_READERS)}) or a folder of such, found none")
     bank = []

@@ -23,7 +23,9 @@ def _arguments() -> argparse.ArgumentParser:
         prog="python -m blursynth.make", description="Sharp photographs in, HDF5 shards of realistic blur pairs out."
     )
     parser.add_argument("--recipe", metavar="NAME|FILE", help="a shipped recipe (see --list) or a .yaml file")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: built-in photographs)")
+    parser.add_argument(
+        "--data", type=_folder, metavar="DIR", help="folder of pictures (default: built-in photographs)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the shards (default: out/<recipe>)")
     parser.add_argument("--isp", metavar="BACKEND[/VARIANT]", help="the ISP of every stage that does not name its own")
     parser.add_argument("--count", type=at_least(1), metavar="N", help="number of pairs; more only lengthens the set")
@@ -136,9 +138,17 @@ def identity_of(made_by: Recipe, data_digest: str) -> Identity:
     )
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got an empty text (an unset variable?)")
+    return Path(text)
+
+
 def _wrong_with(device: str) -> str:
     import torch
 
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        return f'expected cpu or cuda, got "{device}"'
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
@@ -194,8 +204,12 @@ def _report_check(
     owner = folders.identity_of(out)
     if owner is not None and owner != identity and not args.force:
         raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
+    unusable = _unusable(made_by, footage.clips[:count])
+    if unusable:
+        raise ValueError("\n".join(unusable))
     height, width = made_by.size
     shards = -(-count // made_by.samples_per_shard)
+    per_pixel = 6 * made_by.bits // 8 + sum({"raw": 4, "saturated": 3}.get(what, 0) for what in made_by.save)
     found = {
         "recipe": made_by.name,
         "recipe_digest": identity.recipe,
@@ -204,7 +218,7 @@ def _report_check(
         "pairs": count,
         "size": [height, width],
         "shards": shards,
-        "bytes": count * height * width * 6 * (made_by.bits // 8),
+        "bytes": count * height * width * per_pixel,
         "out": str(out),
     }
     if args.as_json:
@@ -215,6 +229,22 @@ def _report_check(
         for kind, number in footage.skipped.items():
             sys.stdout.write(f"  left out: {number} x {kind}\n")
     return DONE
+
+
+def _unusable(made_by: Recipe, clips: Sequence[Any]) -> list[str]:
+    """What is wrong with the pictures: each is read, and must be large enough for the recipe's window."""
+    from blursynth import synthesis
+    from blursynth.stages.geometry import Crop
+
+    found = []
+    for index, clip in enumerate(clips):
+        try:
+            sample = synthesis.start(clip, made_by, index, "cpu")
+            if isinstance(made_by.stages[0], Crop):
+                made_by.stages[0](sample)
+        except (ValueError, OSError) as problem:
+            found.append(f"{clip.name}: {problem}")
+    return found
 
 
 def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: float, args: argparse.Namespace) -> int:

@@ -8,8 +8,6 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blursynth.sample import Target
 from blursynth.sources import Frames, Pairs, Photos, Source
 from blursynth.stages import STAGES, Stage
+from blursynth.stages.blur import CameraShake, KernelBank
 from blursynth.stages.camera import Camera
 from blursynth.stages.finish import Jpeg, ToneCurve
 from blursynth.stages.geometry import CropBorder
 from blursynth.stages.isp import ForwardISP, InverseISP
+from blursynth.stages.noise import SensorNoise
 from isp import profile as profiles
+from isp.document import parsed as document_of
+from isp.document import shelves
 from isp.space import Space
 
 Save = Literal["raw", "kernel", "saturated"]
@@ -73,8 +75,11 @@ class Recipe(BaseModel):
             yield (f"{stage.name}.{count}" if count else stage.name), stage
 
     def effective(self) -> dict[str, Any]:
-        """This recipe as a document again, overrides applied and defaults written out; it binds to an equal recipe."""
-        document = self.model_dump(mode="json", exclude={"stages"})
+        """What decides the pixels, as a document again: overrides applied, defaults written out.
+
+        It binds to an equal recipe, but for `on_error`, which may be changed in the middle of a run.
+        """
+        document = self.model_dump(mode="json", exclude={"stages", "on_error"})
         return document | {"stages": [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]}
 
     @property
@@ -98,42 +103,9 @@ class Recipe(BaseModel):
 # ---------------------------------------------------------------- reading
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, in which a key given twice is an error; YAML itself keeps the last in silence."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # a few of them make a short file a value of any size
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(
-                f'expected no alias, got "*{event.anchor}" in line {event.start_mark.line + 1}; repeat it'
-            )
-        return super().compose_node(parent, index)
-
-
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        line = node.start_mark.line + 1
-        raise yaml.YAMLError(f'the key "{twice[0]}" stands twice in the block that begins in line {line}; keep one')
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
-
-
-def _shelves() -> list[Traversable]:
-    """Folders of shipped recipes: inside an installed wheel, then beside a checkout."""
-    shelves: list[Traversable] = [files("blursynth") / "recipes"]
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file():
-        shelves.append(checkout / "recipes")
-    return [shelf for shelf in shelves if shelf.is_dir()]
-
-
-def _shipped() -> dict[str, Traversable]:
-    found: dict[str, Traversable] = {}
-    for shelf in reversed(_shelves()):
+def _shipped() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for shelf in reversed(shelves()):
         found |= {entry.name[:-5]: entry for entry in shelf.iterdir() if entry.name.endswith(".yaml")}
     return dict(sorted(found.items()))
 
@@ -163,23 +135,13 @@ def load(name: str, overrides: Sequence[str] = (), **replaced: Any) -> Recipe:
     Raises `RecipeError` with all problems at once.
     """
     try:
-        document = _parsed(_text(name))
+        document = document_of(_text(name))
     except yaml.YAMLError as problem:
         raise RecipeError(name, [f"expected YAML, got: {problem}"]) from problem
     _check_form(document, name)
     document |= {key: value for key, value in replaced.items() if value is not None}
     problems = [problem for override in overrides for problem in _override(document, override)]
     return bind(document, name, problems)
-
-
-def _parsed(text: str) -> Any:
-    """The YAML document in `text`. Raises `yaml.YAMLError` whatever is wrong with it."""
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
-        raise
-    except Exception as problem:  # such as ValueError for the 30th of February, RecursionError for deep nests
-        raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
 
 
 def _check_form(document: Any, name: str) -> None:
@@ -196,7 +158,7 @@ def _override(document: dict[str, Any], override: str) -> list[str]:
         return [f"--set {override}: expected a dotted path and a value, as in camera.iso=[100,6400]"]
     try:
         # There are no aliases, so a value that begins with a star is a pattern of file names.
-        value = text.strip() if text.lstrip().startswith("*") else _parsed(text)
+        value = text.strip() if text.lstrip().startswith("*") else document_of(text)
     except yaml.YAMLError as problem:
         return [f"--set {override}: expected a YAML value, got: {problem}"]
     if keys[0] in Recipe.model_fields and keys[0] != "stages":
@@ -345,7 +307,16 @@ def _joins(recipe: Recipe) -> list[str]:
         found += [f"{where}: {_MISSING[need]}" for need in missing]
         have |= {*missing}  # said once
         if isinstance(stage, Camera):
+            if camera is not None:
+                found.append(f"{where}: a picture is taken by one camera; leave one out")
             camera = stage
+        if isinstance(stage, SensorNoise) and camera is not None:
+            noise = profiles.load(stage.profile).noise if stage.profile else None
+            if noise is not None and noise.iso is not None and not _has_iso(camera):
+                found.append(
+                    f'{where}: the noise of profile "{stage.profile}" follows ISO, which camera "{camera.profile}" does not '
+                    "give; set camera.iso to a range"
+                )
         if isinstance(stage, InverseISP | ForwardISP):
             found += [f"{where}: {problem}" for problem in _limits(stage, size, camera)]
         if isinstance(stage, ForwardISP) and stage.limits.renders == "camera":
@@ -373,6 +344,8 @@ def _joins(recipe: Recipe) -> list[str]:
         have |= set(stage.brings)
         space = stage.gives or space
         before = f'"{label}"'
+    if not any(isinstance(stage, InverseISP | ForwardISP) for stage in recipe.stages):
+        found += [f"isp: {problem.removeprefix('isp: ')}" for problem in InverseISP(isp=recipe.isp).problems()]
     if space != "srgb":
         found.append(f"stages: expected the last stage to give srgb, but {before} gives {space}")
     if "one_frame" not in have:
@@ -412,14 +385,17 @@ def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera
             f"camera.cfa to [{', '.join(limits.cfas)}] or choose another ISP"
         )
     exif = profiles.load(camera.profile).exif
-    has_iso = camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
-    known = {"iso": has_iso} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
+    known = {"iso": _has_iso(camera)} | {field: getattr(exif, field) is not None for field in type(exif).model_fields}
     unknown = [field for field in limits.needs if not known.get(field, True)]
     if unknown:
         found.append(
             f'{stage.isp} needs {", ".join(unknown)}, which the camera profile "{camera.profile}" does not give'
         )
     return found
+
+
+def _has_iso(camera: Camera) -> bool:
+    return camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
 
 
 def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
@@ -434,6 +410,8 @@ def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
             found.append(
                 f'save: "raw" needs black and white levels, which the profile "{camera.profile}" does not give'
             )
+    if "kernel" in recipe.save and sum(isinstance(stage, CameraShake | KernelBank) for stage in recipe.stages) > 1:
+        found.append('save: "kernel" can hold one kernel, but there are several stages that blur by one; leave it out')
     for what in ("kernel", "saturated"):
         if what in recipe.save and what not in have:
             makes = {"kernel": '"camera_shake" or "kernel_bank"', "saturated": '"saturate"'}[what]

@@ -70,6 +70,7 @@ class Job:
     recipe: str
     identity: Identity
     device: str
+    on_error: str
     samples: tuple[tuple[int, Any], ...]
 
     @property
@@ -332,7 +333,12 @@ def open_shard(path: Path) -> h5py.File:
     """
     import h5py
 
-    return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    try:
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    except OSError as problem:
+        raise OSError(
+            f"{path}: expected a whole shard, got: {problem}; run python -m blursynth.verify --repair"
+        ) from problem
 
 
 def problems_of(path: Path, receipt: Receipt | None, identity: Identity | None) -> list[str]:

@@ -248,7 +248,8 @@ def _find(folder: Path, pattern: str) -> tuple[list[str], dict[str, int]]:
     if not folder.is_dir():
         got = f'the file "{folder.name}"' if folder.exists() else "nothing there"
         raise ValueError(f"{folder}: expected a folder of images, got {got}; check --data")
-    found = {path.relative_to(folder): path for path in folder.glob(pattern)}
+    ours = {path.parent for path in folder.rglob("identity.json")}  # finished shards hold pictures that are no source
+    found = {path.relative_to(folder): path for path in folder.glob(pattern) if ours.isdisjoint(path.parents)}
     kinds = {
         name.as_posix(): _kind(path)
         for name, path in found.items()

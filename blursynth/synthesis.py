@@ -78,7 +78,7 @@ def fill(job: shard.Job) -> shard.Receipt:
             try:
                 sample = synthesise(clip, made_by, index, job.device)
             except (ValueError, OSError) as problem:
-                if made_by.on_error == "stop":
+                if job.on_error == "stop":
                     raise ValueError(f"sample {index} ({clip.name}): {problem}") from problem
                 out.skip(index, clip.name, str(problem))
                 continue

@@ -9,8 +9,8 @@
 | `flat`     | the stem of its RAW                            | the same stem beside the RAW                           |
 
 `auto` takes the first of them that names every RAW file. A JPEG goes before a TIFF; where there is neither, the JPEG inside
-the RAW file is tried. The names are those in the lists of
-kim2024; in which folders the data sets come is assumed.
+the RAW file is tried. The names are those in the lists of kim2024; in which
+folders the data sets come is assumed.
 """
 
 from __future__ import annotations

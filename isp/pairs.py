@@ -17,7 +17,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from torch import Tensor
 
 from isp.camera import Camera
 from isp.io import replace_file
+
+if TYPE_CHECKING:
+    import h5py
 
 Split = Literal["train", "val", "test"]
 TILE = 256
@@ -70,7 +73,7 @@ class Pair:
             height, width = file["raw"].shape
             return int(height), int(width)
 
-    def _file(self) -> Any:
+    def _file(self) -> h5py.File:
         import h5py
 
         try:

@@ -148,14 +148,25 @@ def read(path_or_text: Any, of: str) -> Profile:
         raise ValueError(f"{of}: expected a camera profile like isp/cameras/a7r3.yaml, got: {problem}") from problem
 
 
-@cache
 def load(name: str) -> Profile:
     """The profile `name`, one of `names()`, or a path that ends in .yaml.
 
     Raises `ValueError` for an unknown name or a bad file.
     """
     if name.endswith(".yaml"):
-        return read(Path(name).read_text(encoding="utf-8"), of=name)
+        stat = Path(name).stat()
+        return _of_file(name, stat.st_size, stat.st_mtime_ns)
+    return _shipped(name)
+
+
+@cache
+def _of_file(name: str, size: int, changed_ns: int) -> Profile:
+    """Read once for each state of the file."""
+    return read(Path(name).read_text(encoding="utf-8"), of=name)
+
+
+@cache
+def _shipped(name: str) -> Profile:
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f'; did you mean "{close[0]}"?' if close else ""

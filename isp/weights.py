@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 # What every file says of itself; all of it is text.
@@ -46,6 +47,17 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return running.hexdigest()
 
 
+def _ordered(file: bytes) -> bytes:
+    """A .safetensors file with its metadata sorted: the library writes them in random order, and equal weights shall be
+    equal files."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     """Writes `path` whole or not at all. `metadata` holds every key of `KEYS` but the last two, and may hold more.
 
@@ -61,7 +73,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(own, partial, {**metadata, "version": code, "sha256": digest_of(own)})
+        partial.write_bytes(_ordered(save(own, {**metadata, "version": code, "sha256": digest_of(own)})))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

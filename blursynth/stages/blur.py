@@ -93,8 +93,14 @@ class CameraShake(Stage):
         return _blurred(sample, kernel, max(self.sizes)).rolled(family=family, size=size)
 
 
-@cache
 def _bank(path: Path) -> list[np.ndarray]:
+    stamps = (file.stat() for file in kernel_bank.files_of(path))
+    return _bank_as_of(path, tuple((stat.st_size, stat.st_mtime_ns) for stat in stamps))
+
+
+@cache
+def _bank_as_of(path: Path, stamps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
+    """Read once for each state of the files."""
     return kernel_bank.read_bank(path)
 
 
@@ -127,7 +133,7 @@ class KernelBank(Stage):
         return []
 
     def files(self) -> list[Path]:
-        return sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        return kernel_bank.files_of(self.path)
 
     def __call__(self, sample: Sample) -> Sample:
         bank = _bank(self.path)

@@ -69,7 +69,9 @@ class Camera(Stage):
     def _shots(self, known: Profile, source: str) -> list[Shot]:
         if self.days == "all":
             return list(known.shots)
-        wanted = source.split("/") if self.days == "source" else self.days
+        days_of_source = [part for part in source.split("/") if any(part == shot.day for shot in known.shots)]
+        # The first: below a day, scenes are numbered like days.
+        wanted = tuple(days_of_source[:1]) if self.days == "source" else self.days
         shots = [shot for shot in known.shots if shot.day in wanted]
         if not shots:
             days = ", ".join(str(shot.day) for shot in known.shots)

@@ -62,10 +62,11 @@ class InverseISP(_WithISP):
             saturation = (sample.image >= self.clipped_at).to(sample.image.dtype)
         sensor = inverse(sample.image, sample.shot)
         sharp_sensor = None
-        if sample.sharp_frame is not None:
-            sharp_sensor = sensor[sample.sharp_frame : sample.sharp_frame + 1]
-        elif sample.wants_sharp_raw:
-            sharp_sensor = inverse(sample.sharp, sample.shot)
+        if sample.wants_sharp_raw:
+            middle = slice(sample.sharp_frame, (sample.sharp_frame or 0) + 1)
+            # What came before may have blurred the picture, or left one of many frames.
+            is_sharp = sample.sharp_frame is not None and torch.equal(sample.image[middle], sample.sharp)
+            sharp_sensor = sensor[middle] if is_sharp else inverse(sample.sharp, sample.shot)
         return sample.replace(image=sensor, space="sensor", saturation=saturation, sharp_sensor=sharp_sensor)
 
 

@@ -92,7 +92,8 @@ class SensorNoise(Stage):
     """Poisson-Gaussian noise in RAW, from `profile` at the shot's ISO, or from `shot_gain` and `read_std` as they stand.
 
     Both numbers are multiplied by draws of U(scale), one each for the image. clip="white" cuts at the sensor's
-    saturation, in the physical order. Source: rim2022, RSBlur@ae33a6c
+    saturation, which green reaches; `saturate` has clipped red and blue before, at their share of white.
+    Source: rim2022, RSBlur@ae33a6c
     """
 
     name: ClassVar[str] = "sensor_noise"

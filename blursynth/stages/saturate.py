@@ -47,7 +47,7 @@ class Saturate(Stage):
 class KeepSaturated(Stage):
     """Pixels that `saturate` had driven to full scale come out at full scale, without noise.
 
-    It stands in for the clipping of the sensor, which `sensor_noise.clip` does in physical order.
+    It stands in for the clipping of the sensor; `sensor_noise.clip` does that in RAW, for green alone.
     Source: rim2022, RSBlur@ae33a6c
     """
 

@@ -245,7 +245,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown isp": (
         good(isp="rsblr/a7r3"),
-        'stages.2.inverse_isp.isp: expected a backend out of rsblur, upi, got "rsblr"; did you mean "rsblur"?',
+        'stages.2.inverse_isp.isp: expected a backend out of rsblur, upi, paramisp, got "rsblr"; did you mean "rsblur"?',
     ),
     "unknown variant": (good(isp="rsblur/a7r4"), 'got "rsblur/a7r4"; did you mean "rsblur/a7r3"?'),
     "isp is a number": (good(isp=3), "isp: Input should be a valid string, got 3"),

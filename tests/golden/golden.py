@@ -13,6 +13,8 @@ _SHARED = Path(__file__).parents[2].parent / "shared" / "golden"
 def folder() -> Path:
     """`BLURSYNTH_GOLDEN`, else the full recordings beside the checkout, else the small subset kept here."""
     named = os.environ.get("BLURSYNTH_GOLDEN")
+    if named and not Path(named).is_dir():
+        raise FileNotFoundError(f"BLURSYNTH_GOLDEN: expected a folder of recordings, got {named}")
     return Path(named) if named else _SHARED if _SHARED.is_dir() else _SMALL
 
 

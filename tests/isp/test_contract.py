@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, profile
+from isp import cfa, profile, weights
+from isp.backends.paramisp.design import PRESETS
+from isp.backends.paramisp.network import ParamISPNet
 from isp.backends.rsblur import RSBlur
 from isp.camera import Camera
 from isp.contract import ISP, Limits
@@ -239,6 +241,46 @@ PROMISES = [
 @pytest.mark.parametrize(("name", "check"), PROMISES)
 def test_contract(name, check):
     CHECKS[check](isp.create(name))
+
+
+# What a learned ISP does not promise: its networks pool over the whole image, so that no halo is exact; it may use what
+# it does not need; and with random weights it is no inverse pair.
+UNLEARNED = ("halos", "needs", "round_trip", "white_stays_white")
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def paramisp_folder(request, tmp_path_factory):
+    """Both networks of a preset with random weights, as files."""
+    folder, design = tmp_path_factory.mktemp("paramisp"), PRESETS[request.param]
+    for direction in ("inverse", "forward"):
+        weights.write(
+            folder / f"{direction}.safetensors",
+            ParamISPNet(direction, design, seed=3).state_dict(),
+            backend="paramisp",
+            direction=direction,
+            camera="none",
+            design=design.to_json(),
+            matrix="official" if request.param == "official" else "rows_1",
+            licence="none",
+        )
+    return folder
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check not in UNLEARNED])
+def test_contract_of_paramisp(paramisp_folder, check):
+    CHECKS[check](isp.create(f"paramisp/{paramisp_folder}"))
+
+
+def test_paramisp_needs_no_more_than_it_says(paramisp_folder):
+    made, camera, image = isp.create(f"paramisp/{paramisp_folder}"), cameras(2, cfa.PATTERNS), noise(2, 3, 12, 12)
+    kept = {*ALWAYS_KNOWN, "xyz_to_sensor"}  # from which the published matrix follows
+    unknown = {field.name: None for field in dataclasses.fields(Camera) if field.name not in kept}
+    bare = dataclasses.replace(camera, **unknown)
+    for output, other in (
+        (made.inverse(image, bare), made.inverse(image, camera)),
+        (made.forward(image[:, :1], bare), made.forward(image[:, :1], camera)),
+    ):
+        assert bool(output.isfinite().all()) and not torch.equal(output, other)
 
 
 def test_every_backend_states_its_round_trip():

@@ -53,9 +53,9 @@ def test_a_bare_name_is_the_first_variant():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("rsblurr", r'isp: expected a backend out of rsblur, upi, got "rsblurr"; did you mean "rsblur"\?$'),
-        ("qqq", r'isp: expected a backend out of rsblur, upi, got "qqq"$'),
-        ("", r'isp: expected a backend out of rsblur, upi, got ""$'),
+        ("rsblurr", r'isp: expected a backend out of rsblur, upi, paramisp, got "rsblurr"; did you mean "rsblur"\?$'),
+        ("qqq", r'isp: expected a backend out of rsblur, upi, paramisp, got "qqq"$'),
+        ("", r'isp: expected a backend out of rsblur, upi, paramisp, got ""$'),
         (
             "upi/piar",
             r'isp: expected one of upi/pair, upi/published, upi/paramisp, got "upi/piar"; did you mean "upi/pair"\?$',
@@ -78,7 +78,9 @@ def test_a_plug_in_is_listed_and_opened(install):
     assert isp.names()[-1] == "plugged"
     assert isp.create("plugged").name == "plugged/bare on cpu"
     assert isp.create("plugged/a/b", device="cuda").name == "plugged/a/b on cuda"
-    with pytest.raises(ValueError, match=r'out of rsblur, upi, plugged, got "plugge"; did you mean "plugged"\?'):
+    with pytest.raises(
+        ValueError, match=r'out of rsblur, upi, paramisp, plugged, got "plugge"; did you mean "plugged"\?'
+    ):
         isp.create("plugge")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from isp import cfa
 
@@ -54,6 +54,15 @@ class Design:
     demosaic_border: cfa.Border = "phase"
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Design).items():
+            value = getattr(self, name)
+            chosen, choices = ((value,), get_args(hint)) if get_origin(hint) is Literal else ((), ())
+            if get_origin(hint) is tuple:
+                chosen, choices = value, get_args(get_args(hint)[0])
+            if not set(chosen) <= set(choices):
+                raise ValueError(f"Design.{name}: expected some of {', '.join(choices)}, got {value}")
+        if self.stages < 1:
+            raise ValueError(f"Design.stages: expected at least 1, got {self.stages}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Design.dropout: expected a probability below 1, got {self.dropout:g}")
         if self.has_param_net and self.local == self.tone == "cie_xyz":

@@ -86,7 +86,8 @@ class ParamISPNet(nn.Module):
         image = extended(image)
         optical = None if self.param_net is None else self.param_net(camera, generator)
         if self.direction == "forward":
-            image = self.linear(image, camera)
+            with torch.autocast(image.device.type, enabled=False):  # colours need float32
+                image = self.linear(image, camera)
         order = [self.local_net, self.global_net]
         if self.direction == "inverse":
             order.reverse()
@@ -94,7 +95,10 @@ class ParamISPNet(nn.Module):
         for network in order:
             image = network(image, features(image, first, self.design), optical)
         image = image[..., :height, :width]
-        return image if self.direction == "forward" else color.linear_to_sensor(image, camera)
+        if self.direction == "forward":
+            return image
+        with torch.autocast(image.device.type, enabled=False):
+            return color.linear_to_sensor(image.float(), camera)
 
 
 # Standard deviations are Xavier's times these; the layers after them start as PyTorch's own do, and so do all biases.

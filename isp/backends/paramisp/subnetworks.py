@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isp.backends.paramisp.design import HISTOGRAM_BINS, Design
+from isp.backends.paramisp.design import HISTOGRAM_BINS, Design, Input
 from isp.camera import Camera
 
 WIDTH = 64  # channels of every feature map and of every feature vector
@@ -29,10 +30,10 @@ class _Equalisation:
 
 
 EQUALISATION: dict[str, _Equalisation] = {
-    "focal_mm": _Equalisation(200, 4.2, 1.9, 5.8, (50, 30, 20)),
-    "f_number": _Equalisation(32, 1.7, 0.7, 4.3, (11, 5, 2)),
-    "exposure_s": _Equalisation(30, 1 / 28800, -15, 20, (11, 5, 2)),
-    "iso": _Equalisation(8000, 64, 6, 7, (3100, 1300, 500)),
+    "focal_mm": _Equalisation(200.0, 4.2, 1.9, 5.8, (50.0, 30.0, 20.0)),
+    "f_number": _Equalisation(32.0, 1.7, 0.7, 4.3, (11.0, 5.0, 2.0)),
+    "exposure_s": _Equalisation(30.0, 1 / 28800, -15.0, 20.0, (11.0, 5.0, 2.0)),
+    "iso": _Equalisation(8000.0, 64.0, 6.0, 7.0, (3100.0, 1300.0, 500.0)),
 }
 
 
@@ -92,27 +93,32 @@ class ParamNet(nn.Module):
 # ---------------------------------------------------------------- input features
 
 
-def gradient(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6 h w"]:
+def gradient_kernels() -> Float[Tensor, "6 3 3 3"]:
     """Sobel derivatives along x and y of each channel, with weights that sum to 1 in absolute value.
 
     Source: kim2024, §S3
     """
-    along_x = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    kernels = torch.stack([along_x, along_x.T])[:, None].repeat(3, 1, 1, 1)
-    return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels, groups=3)
+    along_x = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+    kernels = torch.zeros(3, 2, 3, 3, 3)
+    for channel in range(3):
+        kernels[channel, :, channel] = torch.stack([along_x, along_x.T])
+    return kernels.flatten(0, 1)
 
 
-def soft_histogram(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 84 h w"]:
-    """How near each value is to the centres of 4, 8 and 16 bins over [0, 1]: 1 on a centre, 0 on the next one.
+def histogram_centres() -> tuple[Float[Tensor, "84 3 3 3"], Float[Tensor, " 84"]]:
+    """Kernels and offsets that give the signed distance of each channel from the centres of its bins, in bins.
 
+    4, 8 and 16 bins have their first centre at 0 and their last at 1.
     Source: kim2024, §S3
     """
-    of_bins = []
+    kernels, offsets = [], []
     for bins in HISTOGRAM_BINS:
-        centres = torch.arange(bins, dtype=image.dtype, device=image.device)[:, None, None]
-        distance = (image[:, :, None] * (bins - 1) - centres).abs()
-        of_bins.append((1 - distance).clamp(min=0).flatten(1, 2))
-    return torch.cat(of_bins, 1)
+        of_channel = torch.zeros(3, bins, 3, 3, 3)
+        for channel in range(3):
+            of_channel[channel, :, channel, 1, 1] = bins - 1
+        kernels.append(of_channel.flatten(0, 1))
+        offsets.append(-torch.arange(bins, dtype=torch.float32).repeat(3))
+    return torch.cat(kernels), torch.cat(offsets)
 
 
 def overexposure(image: Float[Tensor, "b 3 h w"], threshold: float) -> Float[Tensor, "b 3 h w"]:
@@ -123,31 +129,74 @@ def overexposure(image: Float[Tensor, "b 3 h w"], threshold: float) -> Float[Ten
     return (image - threshold).clamp(min=0) / (1 - threshold)
 
 
+@cache
+def _linear_part(inputs: tuple[Input, ...]) -> tuple[Float[Tensor, "c 3 3 3"], Float[Tensor, " c"]]:
+    """The part of `features` that is linear in the image, as one convolution; over-exposure is left at 0."""
+    kernels, offsets = [torch.zeros(3, 3, 3, 3)], [torch.zeros(3)]
+    kernels[0][range(3), range(3), 1, 1] = 1
+    if "gradient" in inputs:
+        kernels.append(gradient_kernels())
+        offsets.append(torch.zeros(6))
+    if "histogram" in inputs:
+        centres, distances = histogram_centres()
+        kernels.append(centres)
+        offsets.append(distances)
+    if "overexposure" in inputs:
+        kernels.append(torch.zeros(3, 3, 3, 3))
+        offsets.append(torch.zeros(3))
+    return torch.cat(kernels).contiguous(memory_format=torch.channels_last), torch.cat(offsets)
+
+
 def features(
     image: Float[Tensor, "b 3 h w"], first: Float[Tensor, "b 3 h w"], design: Design
 ) -> Float[Tensor, "b c h w"]:
-    """`image` and what is computed from it, as a network sees it; `first` is the input of the first network.
+    """`image`, its gradient, its soft histogram and its over-exposure, as a network sees them; a border is repeated.
 
+    The soft histogram is 1 on the centre of a bin and falls to 0 at the next one. `first` is the first network's input.
     Source: kim2024, Fig. S3
     """
-    parts = [image]
-    if "gradient" in design.inputs:
-        parts.append(gradient(image))
+    image = image.float()
+    kernels, offsets = (part.to(image.device) for part in _linear_part(design.inputs))
+    with torch.autocast(image.device.type, enabled=False):  # bfloat16 could not tell 16 bins apart
+        maps = functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels, offsets)
     if "histogram" in design.inputs:
-        parts.append(soft_histogram(image))
+        start = 9 if "gradient" in design.inputs else 3
+        maps[:, start : start + 3 * sum(HISTOGRAM_BINS)].abs_().neg_().add_(1).clamp_(min=0)
     if "overexposure" in design.inputs:
-        parts.append(overexposure(first if design.mask_of == "first" else image, design.mask_threshold))
-    return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
+        maps[:, -3:] = overexposure(first if design.mask_of == "first" else image, design.mask_threshold)
+    return maps
 
 
 # ---------------------------------------------------------------- LocalNet
 
 
 class ReplicateConv2d(nn.Conv2d):
-    """A convolution that keeps the size and repeats the border."""
+    """A convolution that keeps the size and repeats the border.
+
+    A padded copy costs as much as a third of the convolution. Without gradients, the frame alone is computed from one.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int) -> None:
         super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        if torch.is_grad_enabled() or min(image.shape[-2:]) < 16:
+            return super().forward(image)
+        frame = self.kernel_size[0] // 2
+        convolved = functional.conv2d(image, self.weight, self.bias, padding=frame)
+        for dim in (2, 3):
+            side = image.shape[dim]
+            for outer, seen, before in ((0, 0, True), (side - frame, side - 2 * frame, False)):
+                alone = [frame * before, frame * (not before)]
+                padding = [frame, frame, *alone] if dim == 2 else [*alone, frame, frame]
+                strip = functional.pad(image.narrow(dim, seen, 2 * frame), padding, mode="replicate")
+                convolved.narrow(dim, outer, frame).copy_(functional.conv2d(strip, self.weight, self.bias))
+        return convolved
+
+
+def scaled(feature: Float[Tensor, "b c h w"], by: Tensor) -> Float[Tensor, "b c h w"]:
+    """`feature * by`, in the memory of `feature` where no gradient needs it: fresh memory costs more than the product."""
+    return feature * by if torch.is_grad_enabled() else feature.mul_(by)
 
 
 class AttentiveBlock(nn.Module):
@@ -174,9 +223,9 @@ class AttentiveBlock(nn.Module):
         return torch.sigmoid(self.spatial(pooled))
 
     def forward(self, feature: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 64 h w"]:
-        residual = self.widen(functional.elu(self.narrow(feature)))
-        residual = residual * self.channel_attention(residual)
-        return torch.addcmul(feature, residual, self.spatial_attention(residual))
+        residual = self.widen(functional.elu(self.narrow(feature), inplace=True))
+        residual = scaled(residual, self.channel_attention(residual))
+        return scaled(residual, self.spatial_attention(residual)).add_(feature)
 
 
 class LocalNet(nn.Module):
@@ -287,7 +336,7 @@ class GlobalNet(nn.Module):
 
     def feature(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 64"]:
         for conv in self.convs:
-            inputs = functional.max_pool2d(functional.elu(conv(inputs)), 2)
+            inputs = functional.max_pool2d(functional.elu(conv(inputs), inplace=True), 2)
         return inputs.mean((2, 3))
 
     def weights(

@@ -56,7 +56,7 @@ def test_a_ready_made_mask_is_kept() -> None:
 
 def test_of_several_frames_the_sharp_one_is_kept() -> None:
     frames = pictures(5)
-    made = InverseISP(isp="rsblur/a7r3")(sample_of(frames, sharp=frames[2:3], sharp_frame=2))
+    made = InverseISP(isp="rsblur/a7r3")(sample_of(frames, sharp=frames[2:3], sharp_frame=2, saves=("raw",)))
     assert made.image.shape[0] == made.saturation.shape[0] == 5
     assert torch.equal(made.sharp_sensor, A7R3.inverse(frames[2:3], CAMERA))
 
@@ -144,7 +144,7 @@ def test_an_unknown_isp_is_a_problem_with_a_suggestion(stage) -> None:
     assert stage(isp="rsblur").problems() == []
     assert stage(isp="rsblur/a7r4").problems()[0].endswith('got "rsblur/a7r4"; did you mean "rsblur/a7r3"?')
     assert stage(isp="rsblurr").problems() == [
-        'isp: expected a backend out of rsblur, upi, got "rsblurr"; did you mean "rsblur"?'
+        'isp: expected a backend out of rsblur, upi, paramisp, got "rsblurr"; did you mean "rsblur"?'
     ]
 
 

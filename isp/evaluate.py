@@ -1,0 +1,157 @@
+"""`python -m isp.evaluate --isp paramisp/FOLDER --data PAIRS`: the paper's tables for any ISP on held-out pairs.
+
+RAW: the picture through the inverse ISP against the recorded mosaic. sRGB: the mosaic through the forward ISP against the
+camera's picture. Cycle: the picture through both. Protocol "paper" measures whole pictures, peak 1, and averages over them;
+"official" measures the authors' five windows a picture as one batch, with SSIM's range taken from the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from isp.rng import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from isp.camera import Camera
+    from isp.contract import ISP
+    from isp.metrics import Window
+    from isp.pairs import Pair
+    from isp.train.data import Batch
+
+Protocol = Literal["paper", "official"]
+
+# Typical extremes of each optical parameter, out of which a wrong one is drawn log-uniformly. Source: kim2024, §S6
+WRONG = {"iso": (100.0, 6400.0), "exposure_s": (1 / 4000, 1 / 2), "f_number": (1.8, 16.0), "focal_mm": (18.0, 200.0)}
+
+
+def batches(pair: Pair, protocol: Protocol, crop: int) -> Iterator[Batch]:
+    """What is measured of a pair: its official five windows as one batch, or the whole picture.
+
+    Raises `ValueError` for a picture too small for the protocol.
+    """
+    from isp.metrics import five_windows
+    from isp.train.data import stacked
+
+    windows: list[Window] = [(0, 0, *pair.size)]
+    if protocol == "official":
+        windows = list(five_windows(pair.size, crop, pair.camera.cfa[0]))
+    yield stacked([pair.window(*window) for window in windows])
+
+
+def with_wrong(camera: Camera, parameter: str, seed: int, index: int) -> Camera:
+    """`camera` with one optical parameter changed at random to another value, at least twice or half the true one.
+
+    Source: kim2024, §S6; kim2024, Table S5
+    """
+    import torch
+
+    true = getattr(camera, parameter)
+    if true is None:
+        return camera
+    low, high = WRONG[parameter]
+    rng = generator(seed, index, f"evaluate.{parameter}")
+    values = low * (high / low) ** torch.from_numpy(rng.random((64, len(camera)), dtype="float32"))
+    far = torch.maximum(values / true.cpu(), true.cpu() / values) >= 2
+    first = far.float().argmax(0)
+    changed: dict[str, Any] = {parameter: values.gather(0, first[None])[0].to(true)}
+    return dataclasses.replace(camera, **changed)
+
+
+def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[float, float]]:
+    """(PSNR in dB, SSIM) of RAW, sRGB and the cycle; predictions are clipped to [0, 1]."""
+    from isp import cfa, metrics
+
+    camera = batch.camera
+    raw = cfa.mosaic(learned.inverse(batch.srgb, camera), camera.cfa).clamp(0, 1)
+    predicted: dict[str, tuple[Tensor, Tensor]] = {
+        "raw": (raw, batch.bayer),
+        "srgb": (learned.forward(batch.bayer, camera), batch.srgb),
+        "cycle": (learned.forward(raw, camera), batch.srgb),
+    }
+    data_range = None if protocol == "official" else 1.0
+    return {
+        name: (metrics.psnr_db(ours, theirs), metrics.ssim(ours, theirs, data_range=data_range))
+        for name, (ours, theirs) in predicted.items()
+    }
+
+
+def evaluate(
+    learned: ISP, pairs: Sequence[Pair], protocol: Protocol, crop: int, device: torch.device, wrong: str | None = None
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Means over the pairs of each camera, {camera: {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}}."""
+    import torch
+
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for index, pair in enumerate(pairs):
+        for batch in batches(pair, protocol, crop):
+            if wrong is not None:
+                batch = batch._replace(camera=with_wrong(batch.camera, wrong, 0, index))
+            with torch.no_grad():
+                figures = measure(learned, batch.to(device), protocol)
+            for name, figure in figures.items():
+                found.setdefault(pair.camera.name[0], {}).setdefault(name, []).append(figure)
+    return {
+        camera: {
+            name: (_mean([f[0] for f in figures]), _mean([f[1] for f in figures])) for name, figures in rows.items()
+        }
+        for camera, rows in found.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code: 0 done, 1 bad data or weights, 2 usage."""
+    parser = argparse.ArgumentParser(prog="python -m isp.evaluate", description="The paper's tables for any ISP.")
+    parser.add_argument("--isp", required=True, metavar="NAME", help="such as paramisp/FOLDER or rsblur/a7r3")
+    parser.add_argument(
+        "--data", required=True, type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera"
+    )
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--protocol", choices=("paper", "official"), default="paper")
+    parser.add_argument(
+        "--crop", type=int, default=1024, metavar="N", help="side of the official windows (default: 1024)"
+    )
+    parser.add_argument("--wrong", action="store_true", help="also with one wrong optical parameter each (Table S5)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
+    args = parser.parse_args(argv)
+    import torch
+
+    from isp.pairs import split
+    from isp.registry import create
+
+    device = torch.device(args.device)
+    try:
+        learned = create(args.isp, device=device)
+        held_out = [pair for folder in args.data for pair in split(folder, args.split)]
+        tables = {"true": evaluate(learned, held_out, args.protocol, args.crop, device)}
+        for parameter in WRONG if args.wrong else ():
+            tables[f"wrong {parameter}"] = evaluate(learned, held_out, args.protocol, args.crop, device, parameter)
+    except (ValueError, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    if args.as_json:
+        sys.stdout.write(json.dumps(tables) + "\n")
+        return 0
+    sys.stdout.write(f"{args.isp}, protocol {args.protocol}, PSNR in dB / SSIM\n")
+    for title, table in tables.items():
+        for camera, row in table.items():
+            figures = "   ".join(f"{name} {psnr:6.2f} / {similarity:.4f}" for name, (psnr, similarity) in row.items())
+            sys.stdout.write(f"{camera:16} {title:18} {figures}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`python -m isp.train --recipe train/paramisp_pretrain --data PAIRS [PAIRS ...] --out DIR`, alone or under torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code: 0 done, 1 bad data or disk, 2 usage or recipe, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m isp.train", description="Train a learned ISP from RAW + JPEG pairs."
+    )
+    parser.add_argument("--recipe", required=True, metavar="NAME|FILE", help="train/paramisp_pretrain, or a .yaml file")
+    parser.add_argument(
+        "--data", required=True, type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where weights and state go (default: out/<recipe>)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after so many more steps; the next call goes on")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    args = parser.parse_args(argv)
+    from isp.train import plan
+
+    try:
+        planned = plan.load(args.recipe, args.overrides)
+    except ValueError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 2
+    import torch
+    from torch import distributed
+
+    from isp.train.data import Folders
+    from isp.train.loop import Crew, train
+
+    crew = Crew(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    device = torch.device(args.device)
+    if device.type == "cuda" and crew.size > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if crew.size > 1:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        out = args.out or Path("out") / planned.name
+        result = train(planned, Folders(tuple(args.data)), out, device, crew, args.steps)
+    except (ValueError, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the last validated state is kept, run the same command again to go on\n")
+        return 130
+    finally:
+        if crew.size > 1:
+            distributed.destroy_process_group()
+    if crew.rank == 0:
+        sys.stdout.write("".join(f"{name:8} {value:.2f} dB\n" for name, value in result.items()))
+        sys.stdout.write(f"weights in {out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What a training run is: one YAML file, every figure of the paper's schedule a key."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isp import document
+from isp.backends.paramisp.design import PRESETS, Design
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Plan(BaseModel):
+    """A checked training recipe. The defaults are the paper's figures; what it does not state is the published code's.
+
+    direction          which network is trained; "joint" trains the pair
+    preset, design     the network: a named preset, and single choices of `Design` instead of the preset's
+    start_from         weight files to begin with: one, or for "joint" the inverse and the forward network
+    patch              side of the square patches
+    batch              patches in a step, over all processes
+    patches            patches of each camera in an epoch
+    lr, decay, every   learning rate, times `decay` after every so many epochs
+    noise              standard deviation of the noise on the input, in units of its quantisation step
+    border             pixels of the frame that the loss leaves out, since demosaicing spoils them
+    precision          of the convolutions; the loss and the tone curves stay in float32
+    validate_patches   patches of the validation split that are measured after every `validate_every` epochs
+
+    Source: kim2024, §4 and §S5; kim2024, ParamISP@0e4913f
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    direction: Literal["inverse", "forward", "joint"] = "inverse"
+    preset: Literal["paper", "official"] = "paper"
+    design: dict[str, Any] = {}
+    start_from: tuple[str, ...] = ()
+    patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
+    batch: Count = 8
+    patches: Count = 1024
+    epochs: Count = 520
+    lr: Positive = 2e-4
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    every: Count = 10
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-12
+    noise: Annotated[float, Field(ge=0)] = 0.4
+    border: Annotated[int, Field(ge=0)] = 2
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every: Count = 1
+    validate_patches: Count = 32
+
+    @property
+    def network(self) -> Design:
+        """The network's design. Raises `ValueError` for an unknown choice."""
+        known = {field.name for field in dataclasses.fields(Design)}
+        unknown = self.design.keys() - known
+        if unknown:
+            raise ValueError(
+                f"design: expected keys out of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
+            )
+        chosen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.design.items()
+        }
+        return dataclasses.replace(PRESETS[self.preset], **chosen)
+
+    @property
+    def directions(self) -> tuple[Literal["inverse", "forward"], ...]:
+        return ("inverse", "forward") if self.direction == "joint" else (self.direction,)
+
+    @property
+    def text(self) -> str:
+        """This plan as JSON, defaults written out."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Plan:
+    """The shipped training recipe `name` ("train/..."), or that in a .yaml file, with overrides such as "patch=96".
+
+    Raises `ValueError` with all its problems.
+    """
+    try:
+        read = document.parsed(_text(name))
+    except yaml.YAMLError as problem:
+        raise ValueError(f"{name}: expected YAML, got: {problem}") from problem
+    if not isinstance(read, dict):
+        raise ValueError(f"{name}: expected a mapping of keys; recipes/train/paramisp_pretrain.yaml is an example")
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        *blocks, key = path.strip().split(".")
+        place = read
+        for block in blocks:
+            place = place.setdefault(block, {})
+        if not equals or not key or not isinstance(place, dict):
+            raise ValueError(f"--set {override}: expected a dotted path and a value, as in design.dropout=0.1")
+        try:
+            place[key] = document.parsed(text)
+        except yaml.YAMLError as problem:
+            raise ValueError(f"--set {override}: expected a YAML value, got: {problem}") from problem
+    try:
+        plan = Plan.model_validate(read)
+        _ = plan.network
+    except ValidationError as failure:
+        wrong = [
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}, got {error['input']!r}" for error in failure.errors()
+        ]
+        raise ValueError(f"recipe {name}: " + "; ".join(wrong)) from failure
+    expected = len(plan.directions)
+    if plan.start_from and len(plan.start_from) != expected:
+        raise ValueError(f"recipe {name}: start_from: expected {expected} weight files, got {len(plan.start_from)}")
+    return plan
+
+
+def _text(name: str) -> str:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        found = [shelf / f"{name}.yaml" for shelf in document.shelves() if (shelf / f"{name}.yaml").is_file()]
+        if not found:
+            shipped = sorted(
+                {f"train/{f.stem}" for shelf in document.shelves() for f in (shelf / "train").glob("*.yaml")}
+            )
+            raise ValueError(f"{name}: expected one of {', '.join(shipped)} or a .yaml file")
+        path = found[0]
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{path}: expected a readable YAML file, got: {problem}") from problem

@@ -1,0 +1,286 @@
+"""The authors' checkpoints: translation, every refusal, hostile files, and the command line."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isp
+from isp import convert, weights
+from isp.backends.paramisp.design import PRESETS, Design
+from isp.backends.paramisp.network import ParamISPNet
+
+UNUSED = {
+    "demosaic.kernels": torch.zeros(4, 1, 5, 5),
+    "demosaic.indices_rggb": torch.zeros(1, 3, 2, 2, dtype=torch.int64),
+    "ms_ssim_loss._g_masks": torch.zeros(15, 1, 33, 33),
+    "embed_id.weight": torch.zeros(64, 16),
+    "embed_id.bias": torch.zeros(64),
+}
+BLOCK = {
+    "narrow": "conv1",
+    "widen": "conv2",
+    "channel_narrow": "chattn.conv1",
+    "channel_widen": "chattn.conv2",
+    "spatial": "spattn.conv",
+}
+# Ours -> theirs, written down apart from the code under test.
+MODULES = {
+    "param_net.colour": "embed_color",
+    "param_net.optical.focal_mm": "embed_focallen",
+    "param_net.optical.f_number": "embed_aperture",
+    "param_net.optical.exposure_s": "embed_expstime",
+    "param_net.optical.iso": "embed_senstvty",
+    **{f"param_net.layers.{at}": f"embednet.{2 * at + 1}" for at in range(3)},
+    **{f"global_net.convs.{at}": f"tonenet.convs.{at}" for at in range(3)},
+    **{f"global_net.hidden.{at}": f"tonenet.fcs.{at}" for at in range(2)},
+    **{f"global_net.heads.{at}": f"tonenet.fc_last.{at}" for at in range(4)},
+    "global_net.stage": "tonenet.fc_index",
+    "global_net.optical": "hypertonenet.fc_embed",
+    "local_net.optical": "hyperlocalnet.fc_head",
+    "local_net.head": "localnet.conv_head",
+    "local_net.tail": "localnet.conv_tail",
+    **{f"local_net.down.{at}": f"localnet.conv_down.{at}" for at in range(2)},
+    "local_net.up.0": "localnet.conv_up.1",
+    "local_net.up.1": "localnet.conv_up.0",
+    **{
+        f"local_net.blocks.{ours}.{part}": f"localnet.resblks.{theirs}.{published}"
+        for ours, theirs in enumerate((0, 1, 2, 3, 4, 5, 8, 9, 6, 7))
+        for part, published in BLOCK.items()
+    },
+}
+
+
+def published_state(seed: int = 0) -> dict[str, torch.Tensor]:
+    """The 289 keys of one network."""
+    state = dict(UNUSED)
+    for name, value in ParamISPNet("inverse", PRESETS["official"], seed).state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        state[f"{MODULES[module]}.{leaf}"] = value
+    for alias, real in (("hypertonenet.target.", "tonenet."), ("hyperlocalnet.target.", "localnet.")):
+        state |= {alias + key.removeprefix(real): value for key, value in state.items() if key.startswith(real)}
+    return state
+
+
+def checkpoint(path: Path, state: dict[str, torch.Tensor] | None = None, **hyper_parameters: object) -> Path:
+    torch.save(
+        {
+            "epoch": 3,
+            "global_step": np.int64(12),
+            "pytorch-lightning_version": "1.6.5",
+            "state_dict": published_state() if state is None else state,
+            "loops": {"fit": {"state": {}}},
+            "callbacks": {"best": {"score": np.float64(1.5), "history": np.arange(3.0)}},
+            "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+            "hparams_name": "args",
+            "hyper_parameters": hyper_parameters,
+        },
+        path,
+    )
+    return path
+
+
+def joint_state() -> dict[str, torch.Tensor]:
+    state = {key: value for key, value in UNUSED.items() if key.startswith("demosaic.")}
+    for seed, prefix in enumerate(("rgb2raw.", "raw2rgb.")):
+        state |= {prefix + key: value for key, value in published_state(seed).items()}
+    return state
+
+
+def run(*arguments: object) -> int:
+    return convert.main([str(argument) for argument in arguments])
+
+
+def test_the_published_keys():
+    assert len(published_state()) == 289 and len(joint_state()) == 580
+    assert len(set(MODULES.values())) == len(MODULES)
+
+
+def test_one_network(tmp_path, capsys):
+    path, out = checkpoint(tmp_path / "x.ckpt", inverse=True), tmp_path / "a7r3-inverse.safetensors"
+    assert run(path, "--direction", "inverse", "--camera", "A7R3", "--out", out) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and said.out == (
+        f"{out}: inverse ParamISP of A7R3, 709,885 parameters, design official, colour matrix official (rows sum to 3)\n"
+    )
+    read = weights.read(out)
+    expected = ParamISPNet("inverse", PRESETS["official"]).state_dict()
+    assert read.tensors.keys() == expected.keys()
+    assert all(torch.equal(read.tensors[name], value) for name, value in expected.items())
+    assert all(value.dtype == torch.float32 for value in read.tensors.values())
+    known = {"backend": "paramisp", "direction": "inverse", "camera": "A7R3", "matrix": "official"}
+    assert read.metadata.items() >= known.items()
+    assert Design.from_json(read.metadata["design"]) == PRESETS["official"]
+
+
+def test_a_joint_checkpoint_opens_as_a_pair(tmp_path, capsys):
+    path, out = checkpoint(tmp_path / "x.ckpt", joint_state(), lr=1e-4), tmp_path / "joint.safetensors"
+    assert run(path, "--direction", "joint", "--camera", "A7R3", "--out", out) == 0
+    assert "joint ParamISP of A7R3, 1,419,770 parameters" in capsys.readouterr().out
+    made = isp.create(f"paramisp/{out}")
+    assert made.weights == (weights.read(out).digest,)
+    for seed, direction in enumerate(("inverse", "forward")):
+        expected = ParamISPNet(direction, PRESETS["official"], seed).state_dict()
+        ours = made._networks[direction].state_dict()
+        assert all(torch.equal(ours[name], value) for name, value in expected.items())
+
+
+def test_the_checkpoint_need_not_say_its_direction(tmp_path, capsys):
+    path, out = checkpoint(tmp_path / "x.ckpt"), tmp_path / "x.safetensors"
+    assert run(path, "--direction", "forward", "--camera", "D90", "--out", out) == 0
+    assert "; the checkpoint does not say its direction" in capsys.readouterr().out
+    assert weights.read(out).metadata["direction"] == "forward"
+
+
+def test_constants_and_either_of_two_names_may_be_absent():
+    expected = convert.translated(published_state(), "x")
+    for absent in (tuple(UNUSED), ("hypertonenet.target.", "hyperlocalnet.target."), ("tonenet.", "localnet.")):
+        state = {key: value for key, value in published_state().items() if not key.startswith(absent)}
+        assert len(state) < 289
+        ours = convert.translated(state, "x")
+        assert ours.keys() == expected.keys() and all(torch.equal(ours[key], expected[key]) for key in ours)
+
+
+def changed(**values: torch.Tensor) -> dict[str, torch.Tensor]:
+    return published_state() | {key.replace("__", "."): value for key, value in values.items()}
+
+
+WRONG = {
+    "missing": (
+        {key: value for key, value in published_state().items() if key != "embednet.3.bias"},
+        "tensor param_net.layers.1.bias is missing; these are weights of another network",
+    ),
+    "unknown": (changed(extra=torch.zeros(1)), "expected the tensors of ParamISP, got also extra"),
+    "almost a name": (changed(embed_colors__weight=torch.zeros(64, 24)), "got also embed_colors.weight"),
+    "another shape": (
+        changed(embed_color__weight=torch.zeros(64, 23)),
+        r"expected param_net.colour.weight of shape \(64, 24\), got \(64, 23\)",
+    ),
+    "aliases": (
+        changed(hypertonenet__target__fc_index__bias=torch.zeros(64)),
+        "expected two names of one tensor, but tonenet.fc_index.bias and its alias differ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_refused(tmp_path, capsys, case):
+    state, words = WRONG[case]
+    with pytest.raises(ValueError, match=words):
+        convert.translated(state, "x")
+    path, out = checkpoint(tmp_path / "x.ckpt", state), tmp_path / "x.safetensors"
+    assert run(path, "--direction", "inverse", "--camera", "x", "--out", out) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{path}: ") and error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "hyper_parameters", "direction", "words"),
+    [
+        (None, {"inverse": False}, "inverse", "says that it is the forward network, not inverse"),
+        (None, {"inverse": True}, "forward", "says that it is the inverse network, not forward"),
+        (None, {}, "joint", "holds one network; --direction joint is wrong"),
+        ("joint", {}, "inverse", "holds both networks; --direction inverse is wrong"),
+        ("more", {}, "joint", "expected the tensors of a joint ParamISP, got also more"),
+        ("half", {}, "joint", r"\(raw2rgb\.\*\): tensor .* is missing"),
+    ],
+)
+def test_the_direction_is_checked(state, hyper_parameters, direction, words):
+    states = {
+        None: published_state,
+        "joint": joint_state,
+        "more": lambda: joint_state() | {"more": torch.zeros(1)},
+        "half": lambda: {key: value for key, value in joint_state().items() if not key.startswith("raw2rgb.")},
+    }
+    found = {"state_dict": states[state](), "hyper_parameters": hyper_parameters}
+    with pytest.raises(ValueError, match=words):
+        convert.converted(found, direction, "x")
+
+
+# ---------------------------------------------------------------- hostile and broken files
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.victim}",)
+
+
+def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, capsys):
+    victim, out = tmp_path / "victim", tmp_path / "x.safetensors"
+    raw, zipped = tmp_path / "raw.ckpt", tmp_path / "zipped.ckpt"
+    raw.write_bytes(pickle.dumps({"state_dict": Hostile(victim)}))
+    torch.save({"state_dict": published_state(), "hyper_parameters": Hostile(victim)}, zipped)
+    for path in (raw, zipped):
+        assert run(path, "--direction", "inverse", "--camera", "x", "--out", out) == 1
+        assert capsys.readouterr().err.startswith(f"{path}: expected a checkpoint of tensors and plain values, got: ")
+        assert not victim.exists() and not out.exists()
+    pickle.loads(raw.read_bytes())
+    assert victim.exists(), "the attack itself works"
+
+
+def test_numpy_values_under_their_old_name_are_accepted(tmp_path):
+    """As files of numpy 1 hold them: numpy.core.multiarray._reconstruct."""
+    old = tmp_path / "old.ckpt"
+    torch.save({"state_dict": {}, "callbacks": np.arange(3.0)}, old, _use_new_zipfile_serialization=False)
+    legacy = old.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    assert legacy != old.read_bytes()
+    old.write_bytes(legacy)
+    assert convert.read_checkpoint(old)["callbacks"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 broken"])
+def test_what_is_no_checkpoint_is_said_in_a_sentence(tmp_path, capsys, content):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    assert run(path, "--direction", "inverse", "--camera", "x", "--out", tmp_path / "x.safetensors") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{path}: expected a checkpoint of tensors and plain values, got: ")
+    assert error.count("\n") == 1
+
+
+def test_a_checkpoint_without_state(tmp_path):
+    torch.save([1, 2], tmp_path / "x")
+    with pytest.raises(ValueError, match="x: expected a checkpoint with a state_dict, got list"):
+        convert.read_checkpoint(tmp_path / "x")
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_nothing_is_overwritten_unasked(tmp_path, capsys):
+    path, out = checkpoint(tmp_path / "x.ckpt"), tmp_path / "x.safetensors"
+    out.write_text("precious")
+    arguments = (path, "--direction", "inverse", "--camera", "x", "--out", out)
+    assert run(*arguments) == 2
+    assert "is there already; choose another name, or overwrite it with --force" in capsys.readouterr().err
+    assert out.read_text() == "precious"
+    assert run(*arguments, "--force") == 0
+    assert weights.read(out).metadata["camera"] == "x"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["x.ckpt", "--direction", "sideways", "--camera", "x", "--out", "x.safetensors"],
+        ["x.ckpt", "--direction", "inverse", "--camera", "x", "--out", "x.pth"],
+    ],
+)
+def test_wrong_usage_is_2(capsys, arguments):
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err
+
+
+def test_a_missing_file_is_1_and_help_is_0(tmp_path, capsys):
+    out = tmp_path / "x.safetensors"
+    assert run(tmp_path / "none", "--direction", "inverse", "--camera", "x", "--out", out) == 1
+    assert "none" in capsys.readouterr().err
+    assert run("--help") == 0
+    assert "usage: python -m isp.convert" in capsys.readouterr().out

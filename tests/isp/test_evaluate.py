@@ -1,0 +1,91 @@
+"""The metrics' properties, and the tables of an ISP whose result is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import isp
+from isp import cfa, evaluate, metrics, pairs, profile
+from isp.rng import generator
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three pairs that rsblur/a7r3 itself rendered, without noise."""
+    place = tmp_path_factory.mktemp("pairs")
+    backend = isp.create("rsblur/a7r3")
+    y, x = np.mgrid[:101, :120] / 120
+    for at in range(3):
+        optics = {"iso": 200.0, "exposure_s": 0.01, "f_number": 4.0, "focal_mm": 35.0}
+        camera = profile.load("a7r3").camera((2.0, 1.6), cfa.PATTERNS[at], **optics)
+        waves = [0.25 + 0.15 * np.sin(5 * (y + x) + at + channel) for channel in range(3)]
+        sensor = torch.from_numpy(np.stack(waves)).float()[None] / torch.tensor([2.0, 1.0, 1.6])[None, :, None, None]
+        bayer = cfa.mosaic(sensor, camera.cfa)
+        raw = (bayer[0, 0] * (16383 - 512) + 512).round().numpy().astype(np.uint16)
+        srgb = (backend.forward(bayer, camera)[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+        pairs.write(place / f"{at}.h5", raw, srgb, camera, "scene")
+    (place / "test.txt").write_text("0.h5\n1.h5\n2.h5\n")
+    return place
+
+
+def test_psnr_and_ssim_of_known_differences():
+    image = torch.from_numpy(generator(1, 0, "picture").random((1, 3, 40, 40), dtype="float32"))
+    assert metrics.psnr_db(image, image) == math.inf
+    assert metrics.psnr_db(image, image + 0.1) == pytest.approx(20, abs=1e-4)
+    spoiled = image.clone()
+    spoiled[..., :2, :] = 9
+    assert metrics.psnr_db(spoiled, image) == math.inf
+    assert metrics.ssim(image, image) == pytest.approx(1)
+    assert metrics.ssim(image, 1 - image) < 0
+    assert metrics.ssim(image * 0.1, image * 0.1 + 0.01, data_range=None) < metrics.ssim(
+        image * 0.1, image * 0.1 + 0.01
+    )
+
+
+def test_windows_keep_the_phase_and_stay_inside():
+    for pattern in cfa.PATTERNS:
+        for top, left, height, width in metrics.five_windows((77, 90), 48, pattern):
+            assert cfa.shift(pattern, top, left) == "RGGB"
+            assert 0 <= top <= 77 - height and 0 <= left <= 90 - width
+    with pytest.raises(ValueError, match="larger than 48x48 for the official protocol, got 48x90"):
+        list(metrics.five_windows((48, 90), 48, "RGGB"))
+
+
+def test_the_isp_that_rendered_the_pairs_is_nearly_perfect(folder):
+    held_out = pairs.split(folder, "test")
+    table = evaluate.evaluate(isp.create("rsblur/a7r3"), held_out, "paper", 0, torch.device("cpu"))
+    assert set(table) == {"a7r3"}
+    assert table["a7r3"]["srgb"][0] > 58  # rounding to 8 bits alone
+    assert table["a7r3"]["raw"][0] > 45
+    other = evaluate.evaluate(isp.create("upi/pair"), held_out, "paper", 0, torch.device("cpu"))
+    assert other["a7r3"]["srgb"][0] < table["a7r3"]["srgb"][0] - 20
+
+
+def test_wrong_parameters_are_wrong_and_addressed(folder):
+    camera = pairs.split(folder, "test")[0].camera
+    for parameter in evaluate.WRONG:
+        values = [float(getattr(evaluate.with_wrong(camera, parameter, 0, index), parameter)) for index in range(20)]
+        true = float(getattr(camera, parameter))
+        assert all(max(value / true, true / value) >= 2 for value in values)
+        assert len(set(values)) > 10
+        again = float(getattr(evaluate.with_wrong(camera, parameter, 0, 3), parameter))
+        assert again == values[3]
+        others = [name for name in evaluate.WRONG if name != parameter]
+        changed = evaluate.with_wrong(camera, parameter, 0, 0)
+        assert all(torch.equal(getattr(changed, name), getattr(camera, name)) for name in others)
+
+
+def test_command_line(folder, capsys):
+    arguments = ["--isp", "rsblur/a7r3", "--data", str(folder)]
+    assert evaluate.main([*arguments, "--wrong", "--protocol", "official", "--crop", "48", "--json"]) == 0
+    tables = json.loads(capsys.readouterr().out)
+    assert set(tables) == {"true", *(f"wrong {parameter}" for parameter in evaluate.WRONG)}
+    # A parametric ISP does not look at optical parameters.
+    assert tables["true"] == tables["wrong iso"]
+    assert evaluate.main(arguments) == 0
+    assert "raw" in capsys.readouterr().out
+    assert evaluate.main(["--isp", "rsblur/a7r4", "--data", str(folder)]) == 1
+    assert "expected one of rsblur/a7r3" in capsys.readouterr().err

@@ -1,0 +1,311 @@
+"""Training of ParamISP: batches by address, losses, resuming, several processes, weights that open again."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isp
+from isp import cfa, pairs, profile, tone, weights
+from isp.rng import generator
+from isp.train import loop, plan
+from isp.train.__main__ import main
+from isp.train.data import Folders, quantisation_noise, training_batch, validation_batches
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = ["patch=88", "batch=2", "patches=4", "epochs=100", "validate_patches=2"]
+
+
+def scene(at: int, size: int = 120) -> np.ndarray:
+    """Smooth linear sensor RGB, different for every number."""
+    rng = generator(at, 0, "scene")
+    y, x = np.mgrid[:size, :size] / size
+
+    def channel() -> np.ndarray:
+        waves = np.zeros((size, size))
+        for _ in range(3):
+            along_y, along_x, phase = rng.uniform(0, 4, 3)
+            waves += rng.uniform(0.05, 0.2) * np.sin(2 * np.pi * (along_y * y + along_x * x + phase))
+        return waves
+
+    waves = [channel() for _ in range(3)]
+    return np.clip(0.3 + np.stack(waves), 0.01, 0.9).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Six pairs of a camera with the A7R3's matrix and response, in three splits."""
+    place = tmp_path_factory.mktemp("pairs")
+    backend = isp.create("rsblur/a7r3")
+    for at in range(6):
+        pattern = cfa.PATTERNS[at % 4]
+        camera = profile.load("a7r3").camera(
+            (2.0, 1.6), pattern, iso=100.0 * (at + 1), exposure_s=0.01, f_number=4.0, focal_mm=35.0
+        )
+        sensor = torch.from_numpy(scene(at))[None] / torch.tensor([2.0, 1.0, 1.6])[None, :, None, None]
+        bayer = cfa.mosaic(sensor, camera.cfa)
+        raw = (bayer[0, 0] * (16383 - 512) + 512).round().numpy().astype(np.uint16)
+        srgb = (backend.forward(bayer, camera)[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+        pairs.write(place / f"{at}.h5", raw, srgb, camera, f"scene {at}")
+    for name, numbers in (("train", range(4)), ("val", (4,)), ("test", (5,))):
+        (place / f"{name}.txt").write_text("".join(f"{at}.h5\n" for at in numbers))
+    return place
+
+
+def planned(*overrides: str, recipe: str = "train/paramisp_pretrain") -> plan.Plan:
+    return plan.load(recipe, [*SMALL, *overrides])
+
+
+def trained(folder: Path, out: Path, steps: int, *overrides: str, recipe: str = "train/paramisp_pretrain") -> loop.Run:
+    chosen = planned(*overrides, recipe=recipe)
+    loop.train(chosen, Folders((folder,)), out, torch.device("cpu"), loop.Crew(), steps)
+    return loop.Run(chosen, out, torch.device("cpu"))
+
+
+# ---------------------------------------------------------------- pairs and batches
+
+
+def test_a_pair_is_read_as_it_was_written(folder):
+    pair = pairs.split(folder, "train")[2]
+    bayer, srgb, camera = pair.window(3, 5, 20, 24)
+    whole, picture, whole_camera = pair.window(0, 0, 120, 120)
+    assert camera.cfa == (cfa.shift(whole_camera.cfa[0], 3, 5),)
+    assert torch.equal(bayer, whole[..., 3:23, 5:29]) and torch.equal(srgb, picture[..., 3:23, 5:29])
+    expected = cfa.mosaic(
+        torch.from_numpy(scene(2))[None] / torch.tensor([2.0, 1.0, 1.6])[None, :, None, None], whole_camera.cfa
+    )
+    assert float((whole - expected).abs().max()) < 1e-4
+    with pytest.raises(ValueError, match="expected a window inside 120x120, got 20x20 at"):
+        pair.window(110, 0, 20, 20)
+
+
+def test_splits_name_what_is_missing(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"expected val\.txt"):
+        pairs.split(tmp_path, "val")
+    (tmp_path / "val.txt").write_text("../0.h5\n")
+    with pytest.raises(ValueError, match=r"expected names of files beside it, got \.\./0\.h5"):
+        pairs.split(tmp_path, "val")
+
+
+def test_equal_pairs_give_equal_bytes(folder, tmp_path):
+    pair = pairs.split(folder, "train")[0]
+    before = pair.path.read_bytes()
+    import h5py
+
+    with h5py.File(pair.path) as file:
+        raw, srgb = file["raw"][:], file["srgb"][:]
+    pairs.write(tmp_path / "again.h5", raw, srgb, pair.camera, "scene 0")
+    assert (tmp_path / "again.h5").read_bytes() == before
+    damaged = bytearray(before)
+    damaged[len(before) // 2] ^= 1
+    (tmp_path / "damaged.h5").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"sound pair|written by isp\.prepare"):
+        pairs.Pair(tmp_path / "damaged.h5").window(0, 0, 120, 120)
+
+
+def test_batches_are_addressed(folder):
+    training = Folders((folder,)).pairs("train")
+
+    def batch(step: int, rows: range):
+        return training_batch(training, 3, step, rows, 4, 8, 88)
+
+    whole, halves = batch(5, range(4)), [batch(5, range(2)), batch(5, range(2, 4))]
+    assert torch.equal(whole.bayer, torch.cat([half.bayer for half in halves]))
+    assert whole.camera.cfa == halves[0].camera.cfa + halves[1].camera.cfa
+    assert not torch.equal(whole.srgb, batch(6, range(4)).srgb)
+    noisy = quantisation_noise(whole, 3, 5, range(4), 4, 0.4)
+    parts = [
+        quantisation_noise(half, 3, 5, rows, 4, 0.4) for half, rows in zip(halves, (range(2), range(2, 4)), strict=True)
+    ]
+    assert torch.equal(noisy.srgb, torch.cat([part.srgb for part in parts]))
+    assert abs(float((noisy.srgb - whole.srgb).std()) * 255 - 0.4) < 0.01
+    assert abs(float((noisy.bayer - whole.bayer).std()) * (16383 - 512) - 0.4) < 0.02
+
+
+def test_an_epoch_takes_equally_many_patches_of_each_camera(folder):
+    training = [[pairs.split(folder, "train")[0]], [pairs.split(folder, "train")[1]]]
+    isos = [float(iso) for step in range(4) for iso in training_batch(training, 0, step, range(4), 4, 8, 88).camera.iso]
+    assert isos.count(100.0) == isos.count(200.0) == 8
+
+
+# ---------------------------------------------------------------- losses and schedule
+
+
+def test_l1_leaves_the_frame_out():
+    predicted = torch.zeros(1, 1, 8, 8)
+    predicted[..., :2, :] = 9
+    assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 2)) == 0
+    assert float(loop.l1(predicted + 1, torch.zeros(1, 1, 8, 8), 2)) == 1
+    assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 0)) > 0
+
+
+def test_the_papers_figures_are_the_defaults():
+    stages = [plan.load(f"train/paramisp_{name}") for name in ("pretrain", "finetune", "joint")]
+    assert [stage.epochs for stage in stages] == [520, 2140, 450]
+    assert [stage.lr for stage in stages] == [2e-4, 2e-5, 1e-4]
+    assert all((stage.patches, stage.patch, stage.decay, stage.every) == (1024, 448, 0.8, 10) for stage in stages)
+    assert stages[2].directions == ("inverse", "forward")
+
+
+def test_the_rate_decays_by_epochs(folder, tmp_path):
+    run = loop.Run(planned("patches=2", "every=2", "lr=1e-4"), tmp_path, torch.device("cpu"))
+    training = Folders((folder,)).pairs("train")
+    rates = []
+    for _ in range(5):
+        run.advance(training)
+        rates.append(run.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-4, 1e-4, 0.8e-4, 0.8e-4, 0.64e-4])
+
+
+def test_every_ablation_is_reachable():
+    for override in (
+        "design.optical=[]", "design.equalisation=false", "design.dropout=0.0", "design.inputs=[gradient]",
+        "design.tone=A", "design.stages=2", "preset=official",
+    ):  # fmt: skip
+        planned(override).network  # noqa: B018 - raises where it is unknown
+    assert planned("design.optical=[iso]").network.optical == ("iso",)
+    with pytest.raises(ValueError, match=r"expected keys out of .*, got colour"):
+        planned("design.colour=1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["patch=90"], "patch"),
+        (["lr=-1"], "lr"),
+        (["epocs=3"], "epocs"),
+        (["start_from=[a, b]"], "expected 1 weight files, got 2"),
+    ],
+)
+def test_bad_plans_are_refused(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        plan.load("train/paramisp_pretrain", overrides)
+
+
+# ---------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("direction", ["inverse", "forward"])
+def test_training_improves_on_unseen_scenes(folder, tmp_path, direction):
+    chosen = planned(f"direction={direction}", "lr=1e-3")
+    batches = validation_batches(Folders((folder,)).pairs("val"), 2, 88)
+    before = loop.Run(chosen, tmp_path / "before", torch.device("cpu")).validate(batches)
+    after = trained(folder, tmp_path / "out", 12, f"direction={direction}", "lr=1e-3").validate(batches)
+    (name,) = before
+    assert after[name] > before[name] + 3
+    assert (tmp_path / "out" / "validation.png").stat().st_size > 1000
+
+
+def test_resumed_is_uninterrupted(folder, tmp_path):
+    straight = trained(folder, tmp_path / "straight", 4)
+    trained(folder, tmp_path / "parts", 1)
+    parts = trained(folder, tmp_path / "parts", 3)
+    assert straight.step == parts.step == 4
+    one, other = (run.networks["inverse"].state_dict() for run in (straight, parts))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        trained(folder, tmp_path / "parts", 1, "lr=1e-3")
+    (tmp_path / "parts" / loop.STATE).write_bytes(b"broken")
+    with pytest.raises(ValueError, match="expected the state of a run"):
+        trained(folder, tmp_path / "parts", 1)
+
+
+def test_a_pair_trains_jointly_and_opens_as_an_isp(folder, tmp_path):
+    for direction in ("inverse", "forward"):
+        trained(folder, tmp_path / direction, 2, f"direction={direction}")
+    files = [str(tmp_path / direction / f"{direction}.safetensors") for direction in ("inverse", "forward")]
+    joint = trained(folder, tmp_path / "joint", 2, f"start_from={json.dumps(files)}", recipe="train/paramisp_joint")
+    found = joint.validate(validation_batches(Folders((folder,)).pairs("val"), 2, 88))
+    assert set(found) == {"raw", "srgb", "cycle"} and all(math.isfinite(value) for value in found.values())
+    learned = isp.create(f"paramisp/{tmp_path / 'joint'}")
+    bayer, srgb, camera = pairs.split(folder, "test")[0].window(0, 0, 96, 96)
+    assert learned.forward(bayer, camera).shape == srgb.shape
+    assert learned.inverse(srgb, camera).shape == srgb.shape
+    metadata = weights.read(tmp_path / "joint" / "inverse.safetensors").metadata
+    assert json.loads(metadata["recipe"])["name"] == "paramisp_joint" and metadata["camera"] == "a7r3"
+
+
+def test_two_processes_have_the_loss_curve_of_one(folder, tmp_path):
+    """The same global batch over gloo."""
+    program = (
+        "import sys, torch, json\n"
+        "from pathlib import Path\n"
+        "from torch import distributed\n"
+        "import os\n"
+        "from isp.train import loop, plan\n"
+        "from isp.train.data import Folders\n"
+        "torch.set_num_threads(1)\n"
+        "distributed.init_process_group('gloo')\n"
+        "crew = loop.Crew(distributed.get_rank(), distributed.get_world_size())\n"
+        "chosen = plan.load('train/paramisp_pretrain', json.loads(sys.argv[1]))\n"
+        "run = loop.Run(chosen, Path(sys.argv[3]), torch.device('cpu'), crew)\n"
+        "pairs = Folders((Path(sys.argv[2]),)).pairs('train')\n"
+        "losses = [run.advance(pairs) for _ in range(3)]\n"
+        "print(json.dumps(losses)) if crew.rank == 0 else None\n"
+        "distributed.destroy_process_group()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=29617",
+        str(tmp_path / "program.py"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, json.dumps(SMALL), str(folder), str(tmp_path / "two")],
+        env=environment, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    run = loop.Run(planned(), tmp_path / "one", torch.device("cpu"))
+    training = Folders((folder,)).pairs("train")
+    alone = [run.advance(training) for _ in range(3)]
+    assert json.loads(result.stdout.splitlines()[-1]) == pytest.approx(alone, rel=1e-4)
+    with pytest.raises(ValueError, match="expected a multiple of the 2 processes, got 3"):
+        loop.Crew(0, 2).rows(3)
+
+
+def test_killed_and_resumed_on_the_command_line(folder, tmp_path):
+    arguments = ["--recipe", "train/paramisp_pretrain", "--data", str(folder), "--out", str(tmp_path / "out")]
+    for override in SMALL:
+        arguments += ["--set", override]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "isp.train", *arguments], env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / loop.STATE).exists():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = loop.Run(planned(), tmp_path / "out", torch.device("cpu")).step
+    assert kept > 0
+    assert main([*arguments, "--steps", "1"]) == 0
+    resumed = loop.Run(planned(), tmp_path / "out", torch.device("cpu"))
+    assert resumed.step == kept + 1
+    straight = trained(folder, tmp_path / "straight", kept + 1)
+    one, other = (run.networks["inverse"].state_dict() for run in (straight, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_exit_codes(folder, tmp_path, capsys):
+    assert main(["--recipe", "train/nothing", "--data", str(folder)]) == 2
+    assert "expected one of train/paramisp_" in capsys.readouterr().err
+    assert main(["--recipe", "train/paramisp_pretrain", "--data", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    assert "train.txt" in capsys.readouterr().err
+
+
+def test_the_curve_of_the_scenes_is_not_flat():
+    """The pairs mean something only if RAW and picture differ."""
+    assert float((tone.a7r3_response(torch.tensor([0.1, 0.4])) - torch.tensor([0.1, 0.4])).abs().min()) > 0.2
