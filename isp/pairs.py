@@ -61,6 +61,12 @@ class Pair:
             return Camera.from_json(str(file.attrs["camera"]))
 
     @cached_property
+    def source(self) -> str:
+        """The files it came from."""
+        with self._file() as file:
+            return str(file.attrs["source"])
+
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width)"""
         with self._file() as file:

@@ -18,10 +18,21 @@ CORE_USES = {"torch", "jaxtyping"}
 READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; loading one needs no more than the core
 # From the bottom up; a module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
-    ("isp.profile", "isp.io", "isp.registry"),
+    (
+        "isp.profile",
+        "isp.io",
+        "isp.registry",
+        "isp.weights",
+        "isp.document",
+        "isp.rng",
+        "isp.photographs",
+        "isp.metrics",
+    ),
     ("isp.scenes", "isp.develop"),
     ("isp.virtual",),
     ("isp.simulate",),
+    ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
+    ("isp.prepare", "isp.convert", "isp.train", "isp.evaluate"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (
         "blursynth.digests",
@@ -129,10 +140,10 @@ def layer_of(module: str) -> int | None:
 
 def layers_are_imported_downwards(module: str, tree: ast.Module) -> Iterator[str]:
     height = layer_of(module)
-    if height is not None or (within(module, "blursynth") and module != "blursynth"):
-        if height is None:
+    if height is None:
+        if within(module, "blursynth") and module != "blursynth":
             yield f"{module} stands in no layer; give it one in this file"
-            return
+    else:
         for name, when in imports(module, tree):
             other = layer_of(name)
             if when != "typing" and other is not None and other > height:
@@ -242,6 +253,7 @@ PLANTED = [
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
     (layers_are_imported_downwards, "isp.scenes", "from isp.simulate import take"),
     (layers_are_imported_downwards, "isp.profile", "from isp import virtual"),
+    (layers_are_imported_downwards, "isp.raw", "def late():\n    from isp.prepare import find_shots"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import torch"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import numpy.typing as npt"),
     (light_modules_load_nothing_heavy, "blursynth.make", "from blursynth import recipe"),
@@ -277,6 +289,7 @@ INNOCENT = [
     (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends.paramisp import design"),
     (layers_are_imported_downwards, "blursynth.shard", "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe"),
     (layers_are_imported_downwards, "blursynth.make", "from blursynth import shard\nfrom isp import profile"),
+    (layers_are_imported_downwards, "isp.prepare", "from isp import profile, raw"),
     (
         light_modules_load_nothing_heavy,
         "blursynth.make",

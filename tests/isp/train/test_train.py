@@ -155,6 +155,16 @@ def test_the_papers_figures_are_the_defaults():
     assert stages[2].directions == ("inverse", "forward")
 
 
+def test_every_shipped_training_recipe_binds_and_says_what_it_is():
+    files = sorted((ROOT / "recipes" / "train").glob("*.yaml"))
+    assert [file.stem for file in files] == [f"paramisp_{name}" for name in ("finetune", "joint", "pretrain", "small")]
+    for file in files:
+        title, command, *_ = file.read_text().splitlines()
+        assert title.startswith(f"# train/{file.stem}: ")
+        assert f"python -m isp.train --recipe train/{file.stem}" in command
+        assert plan.load(f"train/{file.stem}").name == file.stem
+
+
 def test_the_rate_decays_by_epochs(folder, tmp_path):
     run = loop.Run(planned("patches=2", "every=2", "lr=1e-4"), tmp_path, torch.device("cpu"))
     training = Folders((folder,)).pairs("train")
