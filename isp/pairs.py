@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor
 
 from isp.camera import Camera
+from isp.develop import bayer_of_raw
 from isp.io import replace_file
 
 if TYPE_CHECKING:
@@ -32,21 +33,6 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 TILE = 256
-
-
-def normalised(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Float[Tensor, "1 1 h w"]:
-    """`bayer` of raw values: (raw - black) / (white - black), each colour with its own black; nothing is clipped.
-
-    Raises `ValueError` where the camera knows no levels.
-    Source: kim2024, ParamISP@0e4913f
-    """
-    from isp import cfa
-
-    if camera.black is None or camera.white is None:
-        raise ValueError(f'camera "{camera.name[0]}": expected black and white levels, got none')
-    bayer = torch.from_numpy(raw.astype(np.float32))[None, None]
-    black = cfa.mosaic(camera.black[:, :, None, None].expand(-1, -1, *raw.shape), camera.cfa)
-    return (bayer - black) / (camera.white[:, None, None, None] - black)
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,7 @@ class Pair:
             raise ValueError(f"{self.path}: expected a sound pair, got: {problem}; make it again") from problem
         camera = self.camera.crop(top, left)
         planes = torch.from_numpy(srgb.astype(np.float32)).div_(255).permute(2, 0, 1)[None]
-        return normalised(raw, camera), planes.contiguous(), camera
+        return bayer_of_raw(raw, camera), planes.contiguous(), camera
 
 
 def write(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from isp.io import replace_file
 
 # What every file says of itself; all of it is text.
 #   backend    "paramisp"
@@ -71,12 +72,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     except PackageNotFoundError:
         code = "checkout"
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(_ordered(save(own, {**metadata, "version": code, "sha256": digest_of(own)})))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, _ordered(save(own, {**metadata, "version": code, "sha256": digest_of(own)})))
 
 
 def read(path: Path) -> Weights:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -119,6 +120,12 @@ class VirtualShots:
         ]
 
 
+@lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """In which order the patches of an epoch come, drawn once for all their rows."""
+    return generator(seed, epoch, "train.order").permutation(count)
+
+
 def training_batch(
     pairs: Sequence[Sequence[Pair | VirtualPair]],
     seed: int,
@@ -136,8 +143,7 @@ def training_batch(
     drawn = []
     for row in rows:
         epoch, place = divmod(step * batch + row, per_epoch)
-        order = generator(seed, epoch, "train.order").permutation(per_epoch)
-        of_camera = pairs[int(order[place]) % len(pairs)]
+        of_camera = pairs[int(_order(seed, epoch, per_epoch)[place]) % len(pairs)]
         rng = generator(seed, step * batch + row, "train.patch")
         pair = of_camera[int(rng.integers(len(of_camera)))]
         if min(pair.size) < patch:

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from isp import cfa, color, pairs, prepare, registration
+from isp.develop import bayer_of_raw
 from isp.io import decode_jpeg, encode_jpeg, read_image
 from isp.raw import read_embedded_jpeg, read_raw
 
@@ -49,7 +50,7 @@ def shot(dng, scene, tmp_path_factory):
             level = cfa.mosaic(camera.black[:, :, None, None].expand(-1, -1, HEIGHT, WIDTH), camera.cfa)
             values = level + mosaic.clamp(0, 1) * (camera.white - level)
             raw = values[0, 0].round().numpy().astype(np.uint16)
-            rendered = color.sensor_to_linear(cfa.demosaic(pairs.normalised(raw, camera), camera.cfa), camera)
+            rendered = color.sensor_to_linear(cfa.demosaic(bayer_of_raw(raw, camera), camera.cfa), camera)
             tone = rendered[0].permute(1, 2, 0).clamp(0, 1).numpy() ** (1 / 2.2)
             tone = tone * tone * (3 - 2 * tone)  # an S-shaped curve of some contrast
             picture = decode_jpeg(encode_jpeg((tone * 255).round().astype(np.uint8), 92))
@@ -132,7 +133,7 @@ def test_a_cropped_picture_is_found_to_the_pixel(place, run, tmp_path, shot, pat
     assert stored.camera.cfa == (pattern,)
     bayer, srgb, camera = stored.window(0, 0, height, width)
     rows, columns = slice(even_top, even_top + height), slice(even_left, even_left + width)
-    expected = pairs.normalised(whole.raw, whole.camera)[:, :, rows, columns]
+    expected = bayer_of_raw(whole.raw, whole.camera)[:, :, rows, columns]
     assert torch.equal(bayer, expected)
     difference = srgb[0].permute(1, 2, 0).numpy() * 255 - picture[rows, columns]
     assert np.sqrt((difference**2).mean()) < 6  # one more JPEG; a pixel aside it is above 20
@@ -566,7 +567,7 @@ def real(name: str) -> Path:
 def test_renderings_of_real_files_are_found(name):
     found = read_raw(real(f"raw/{name}"))
     rendered = color.sensor_to_linear(
-        cfa.demosaic(pairs.normalised(found.raw, found.camera), found.camera.cfa), found.camera
+        cfa.demosaic(bayer_of_raw(found.raw, found.camera), found.camera.cfa), found.camera
     )
     tone = rendered[0].permute(1, 2, 0).clamp(0, 1).numpy() ** (1 / 2.2)
     picture = decode_jpeg(encode_jpeg((tone * 255).round().astype(np.uint8)[9:-6, 14:-3], 90))

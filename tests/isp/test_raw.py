@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from isp import cfa, color, pairs
+from isp import cfa, color
+from isp.develop import bayer_of_raw
 from isp.raw import optics_of, read_embedded_jpeg, read_raw, read_tags
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -301,7 +302,7 @@ def test_real_files_say_what_they_say(name):
     for field, expected in zip(("iso", "exposure_s", "f_number", "focal_mm"), optics, strict=True):
         assert values(getattr(camera, field)) == (expected and pytest.approx([expected], rel=2e-3)), field
     assert torch.allclose(camera.sensor_to_linear.sum(2), torch.ones(1, 3), atol=1e-5)
-    sensor = pairs.normalised(found.raw, camera)
+    sensor = bayer_of_raw(found.raw, camera)
     assert sensor.max() <= 1.001
     assert 0.01 < float(sensor.mean()) < 0.8
     if "NIKON_D1" in name:
