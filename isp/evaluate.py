@@ -1,5 +1,7 @@
 """`python -m isp.evaluate --isp paramisp/FOLDER --data PAIRS`: the paper's tables for any ISP on held-out pairs.
 
+`--virtual CAMERA` takes the pairs with a virtual camera instead, of a photograph that no training has seen.
+
 RAW: the picture through the inverse ISP against the recorded mosaic. sRGB: the mosaic through the forward ISP against the
 camera's picture. Cycle: the picture through both. Protocol "paper" measures whole pictures, peak 1, and averages over them;
 "official" measures the authors' five windows a picture as one batch, with SSIM's range taken from the data.
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from isp.contract import ISP
     from isp.metrics import Window
     from isp.pairs import Pair
-    from isp.train.data import Batch
+    from isp.train.data import Batch, VirtualPair
 
 Protocol = Literal["paper", "official"]
 
@@ -33,7 +35,7 @@ Protocol = Literal["paper", "official"]
 WRONG = {"iso": (100.0, 6400.0), "exposure_s": (1 / 4000, 1 / 2), "f_number": (1.8, 16.0), "focal_mm": (18.0, 200.0)}
 
 
-def batches(pair: Pair, protocol: Protocol, crop: int) -> Iterator[Batch]:
+def batches(pair: Pair | VirtualPair, protocol: Protocol, crop: int) -> Iterator[Batch]:
     """What is measured of a pair: its official five windows as one batch, or the whole picture.
 
     Raises `ValueError` for a picture too small for the protocol.
@@ -85,7 +87,12 @@ def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[f
 
 
 def evaluate(
-    learned: ISP, pairs: Sequence[Pair], protocol: Protocol, crop: int, device: torch.device, wrong: str | None = None
+    learned: ISP,
+    pairs: Sequence[Pair | VirtualPair],
+    protocol: Protocol,
+    crop: int,
+    device: torch.device,
+    wrong: str | None = None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Means over the pairs of each camera, {camera: {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}}."""
     import torch
@@ -115,9 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 1 bad data or weights, 2 usage."""
     parser = argparse.ArgumentParser(prog="python -m isp.evaluate", description="The paper's tables for any ISP.")
     parser.add_argument("--isp", required=True, metavar="NAME", help="such as paramisp/FOLDER or rsblur/a7r3")
-    parser.add_argument(
-        "--data", required=True, type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera"
-    )
+    pairs = parser.add_mutually_exclusive_group(required=True)
+    pairs.add_argument("--data", type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera")
+    pairs.add_argument("--virtual", nargs="+", metavar="CAMERA", help="virtual cameras, such as a7r3-virtual")
+    parser.add_argument("--shots", type=int, default=40, metavar="N", help="of each virtual camera (default: 40)")
+    parser.add_argument("--side", type=int, default=296, metavar="N", help="of a virtual shot in pixels (default: 296)")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--protocol", choices=("paper", "official"), default="paper")
     parser.add_argument(
@@ -131,11 +140,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from isp.pairs import split
     from isp.registry import create
+    from isp.train.data import VirtualShots
 
     device = torch.device(args.device)
+    held_out: list[Pair | VirtualPair] = []
     try:
         learned = create(args.isp, device=device)
-        held_out = [pair for folder in args.data for pair in split(folder, args.split)]
+        if args.virtual:
+            virtual = VirtualShots(tuple(args.virtual), args.shots, args.side - 1, held_out=args.shots)
+            held_out.extend(pair for of_camera in virtual.pairs(args.split) for pair in of_camera)
+        else:
+            held_out.extend(pair for folder in args.data for pair in split(folder, args.split))
         tables = {"true": evaluate(learned, held_out, args.protocol, args.crop, device)}
         for parameter in WRONG if args.wrong else ():
             tables[f"wrong {parameter}"] = evaluate(learned, held_out, args.protocol, args.crop, device, parameter)

@@ -99,19 +99,22 @@ def _photograph(path: Path) -> Picture:
 class VirtualShots:
     """Virtual cameras over the built-in photographs, some of which only validation and test see.
 
-    A shot is as large as a patch, and one pixel more each way, so that all CFA phases occur.
+    A shot is as large as a patch, and one pixel more each way, so that all CFA phases occur. Each camera sees `shots`
+    scenes for training, and `held_out` (a twentieth of them, if not given) for validation and for the test.
     """
 
     cameras: tuple[str, ...]
     shots: int
     patch: int
+    held_out: int | None = None
 
     def pairs(self, name: Split) -> list[list[VirtualPair]]:
         """The shots of a split, by camera. Raises `ValueError` for an unknown camera."""
         training, held_out = scenes.split(photographs.NAMES)
         folder = photographs.folder()
         seen = tuple(folder / file for file in (training if name == "train" else held_out))
-        count = self.shots if name == "train" else max(2, self.shots // 20)
+        others = max(2, self.shots // 20) if self.held_out is None else self.held_out
+        count = self.shots if name == "train" else others
         for camera in self.cameras:
             virtual.load(camera)
         first = {"train": 0, "val": 1_000_000, "test": 2_000_000}[name]

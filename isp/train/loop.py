@@ -145,13 +145,13 @@ class Run:
         for direction, network in self.networks.items():
             weights.write(
                 self.out / f"{direction}.safetensors",
-                network.state_dict(),
+                {name: tensor.to(getattr(torch, self.plan.store)) for name, tensor in network.state_dict().items()},
                 backend="paramisp",
                 direction=direction,
                 camera=camera,
                 design=self.plan.network.to_json(),
                 matrix="rows_1",
-                licence="as the data it was trained on",
+                licence=self.plan.licence,
                 recipe=self.plan.text,
             )
 

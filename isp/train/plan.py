@@ -34,6 +34,8 @@ class Plan(BaseModel):
     border             pixels of the frame that the loss leaves out, since demosaicing spoils them
     precision          of the convolutions; the loss and the tone curves stay in float32
     validate_patches   patches of the validation split that are measured after every `validate_every` epochs
+    store              precision of the weight files that are written
+    licence            under which terms the weights may be used; written into the files
 
     Source: kim2024, §4 and §S5; kim2024, ParamISP@0e4913f
     """
@@ -61,6 +63,8 @@ class Plan(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: Count = 1
     validate_patches: Count = 32
+    store: Literal["float32", "float16"] = "float32"
+    licence: str = "as the data it was trained on"
 
     @property
     def network(self) -> Design:

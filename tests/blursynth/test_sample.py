@@ -17,7 +17,7 @@ from blursynth.stages.blur import convolve
 from isp import tone
 
 WINDOW, BORDER = 96, 8
-SMALL = [f"crop.size={WINDOW}", "camera_shake.sizes=[5,9]", f"crop_border.pixels={BORDER}"]
+SMALL = ["isp=rsblur/a7r3", f"crop.size={WINDOW}", "camera_shake.sizes=[5,9]", f"crop_border.pixels={BORDER}"]
 
 
 @pytest.fixture(autouse=True)

@@ -124,7 +124,7 @@ def test_a_joint_checkpoint_opens_as_a_pair(tmp_path, capsys):
     assert made.weights == (weights.read(out).digest,)
     for seed, direction in enumerate(("inverse", "forward")):
         expected = ParamISPNet(direction, PRESETS["official"], seed).state_dict()
-        ours = made._networks[direction].state_dict()
+        ours = made.networks[direction].state_dict()
         assert all(torch.equal(ours[name], value) for name, value in expected.items())
 
 

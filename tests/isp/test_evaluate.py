@@ -89,3 +89,14 @@ def test_command_line(folder, capsys):
     assert "raw" in capsys.readouterr().out
     assert evaluate.main(["--isp", "rsblur/a7r4", "--data", str(folder)]) == 1
     assert "expected one of rsblur/a7r3" in capsys.readouterr().err
+
+
+def test_virtual_cameras_need_no_data(capsys):
+    arguments = ["--isp", "rsblur/a7r3", "--virtual", "a7r3-virtual", "d90-virtual", "--shots", "2", "--side", "64"]
+    assert evaluate.main([*arguments, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)["true"]
+    assert set(table) == {"a7r3-virtual", "d90-virtual"}
+    # It is the A7R3's own response; the other camera renders differently.
+    assert table["a7r3-virtual"]["raw"][0] > table["d90-virtual"]["raw"][0] + 3
+    assert evaluate.main(["--isp", "rsblur/a7r3", "--virtual", "a7r4-virtual"]) == 1
+    assert 'did you mean "a7r3-virtual"' in capsys.readouterr().err

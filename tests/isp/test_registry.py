@@ -6,6 +6,7 @@ import pytest
 
 import isp
 from isp import registry
+from isp.backends.paramisp import ParamISP
 from isp.backends.rsblur import RSBlur
 from isp.backends.upi import UPI
 
@@ -36,6 +37,7 @@ def install(tmp_path, monkeypatch):
 def test_names():
     assert isp.names() == [
         "rsblur/a7r3", "rsblur/srgb", "rsblur/published", "rsblur/tensorflow", "upi/pair", "upi/published", "upi/paramisp",
+        "paramisp/a7r3-virtual",
     ]  # fmt: skip
 
 
@@ -45,7 +47,8 @@ def test_every_name_opens_what_it_names(name):
 
 
 def test_a_bare_name_is_the_first_variant():
-    for bare, kind, first in (("rsblur", RSBlur, "rsblur/a7r3"), ("upi", UPI, "upi/pair")):
+    firsts = (("rsblur", RSBlur, "rsblur/a7r3"), ("upi", UPI, "upi/pair"), ("paramisp", ParamISP, "paramisp/a7r3-virtual"))
+    for bare, kind, first in firsts:
         made = isp.create(bare, device="cpu")
         assert isinstance(made, kind) and made.name == first
 

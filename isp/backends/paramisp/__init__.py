@@ -1,4 +1,7 @@
-"""ParamISP (Kim et al. 2024): the learned ISP pair behind the contract, opened from weight files."""
+"""ParamISP (Kim et al. 2024): the learned ISP pair behind the contract, opened from weight files.
+
+The variants are the weights that come with the package; docs/weights.md says what they are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from isp.camera import Camera
 from isp.contract import Limits
 
 Matrix = Literal["rows_1", "official"]
-VARIANTS = ()
+PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
+VARIANTS = ("a7r3-virtual",)
 TAKES_PATHS = True
 # Border pixels that a crop spoils, by `border_effect`: random weights spoil 0 and 2 at a tolerance of 1/255, the recorded
 # ones, which were made to be felt everywhere, 1 and 4 at 2/255. Trained weights have to be measured.
@@ -64,13 +68,16 @@ class ParamISP:
         self.name = name
         self.weights = weights
         self.limits = Limits(inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, renders="camera")
-        self._networks = {"inverse": inverse.requires_grad_(False), "forward": forward.requires_grad_(False)}
+        self.networks: dict[Direction, ParamISPNet] = {
+            "inverse": inverse.requires_grad_(False),
+            "forward": forward.requires_grad_(False),
+        }
         self._matrices = dict(zip(("inverse", "forward"), matrices, strict=True))
 
     @torch.no_grad()
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
         """Source: kim2024, §3.3"""
-        sensor: Tensor = self._networks["inverse"](srgb, camera_for(self._matrices["inverse"], camera))
+        sensor: Tensor = self.networks["inverse"](srgb, camera_for(self._matrices["inverse"], camera))
         return sensor
 
     @torch.no_grad()
@@ -78,7 +85,7 @@ class ParamISP:
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
         """Source: kim2024, §3.2"""
-        srgb: Tensor = self._networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
+        srgb: Tensor = self.networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
         return srgb.clamp(0, 1)
 
 
@@ -123,22 +130,29 @@ def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
 
 
 def _files(variant: str) -> list[Path]:
-    """FOLDER (with inverse.safetensors and forward.safetensors), FILE (joint), or FILE+FILE (one for each direction)."""
-    path = Path(variant)
+    """One of `VARIANTS`, FOLDER (with inverse.safetensors and forward.safetensors), FILE (joint), or FILE+FILE.
+
+    Raises `ValueError` where there is nothing of that name.
+    """
+    path = PRETRAINED / variant if variant in VARIANTS else Path(variant)
     if path.is_dir():
         return [path / "inverse.safetensors", path / "forward.safetensors"]
-    if path.is_file() or "+" not in variant:
+    if path.is_file():
         return [path]
-    return [Path(part) for part in variant.split("+")]
+    if "+" in variant:
+        return [Path(part) for part in variant.split("+")]
+    raise ValueError(
+        f"paramisp/{variant}: expected {', '.join(VARIANTS)}, a folder with inverse.safetensors and forward.safetensors, "
+        f'or weight files, but there is no "{variant}"'
+    )
 
 
 def create(variant: str, device: torch.device | str) -> ParamISP:
-    """Raises `ValueError` where there are no weights of that name, or not those of both directions."""
-    if not variant:
-        raise ValueError(
-            'paramisp: no weights come with it yet; name a folder or files, as in "paramisp/FOLDER" '
-            "(python -m isp.convert makes them from the authors' checkpoints)"
-        )
+    """The ISP of a variant or of weight files; with an empty name, of the first variant.
+
+    Raises `ValueError` where there are no weights of that name, or not those of both directions.
+    """
+    variant = variant or VARIANTS[0]
     found: dict[str, tuple[ParamISPNet, Matrix, str]] = {}
     for path in _files(variant):
         for direction, network in _networks_of(path).items():

@@ -1,0 +1,124 @@
+"""What the weights that come with the package are worth: `python benchmarks/weights.py [--shots 24] [--pictures DIR]`.
+
+Every figure of docs/weights.md, on shots of the virtual A7R3 of a photograph that no training has seen:
+
+1. PSNR and SSIM of both directions and the cycle against the parametric ISPs, and with wrong optical parameters.
+2. A 296-px crop alone against the same crop of the whole picture: tone, colour and border.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+import numpy as np
+import torch
+from torch import Tensor
+
+import isp
+from isp import cfa, evaluate
+from isp.backends.paramisp import border_effect
+from isp.io import write_image
+from isp.train.data import VirtualPair, VirtualShots
+
+SHIPPED = "paramisp/a7r3-virtual"
+PARAMETRIC = ("rsblur/a7r3", "rsblur/srgb", "rsblur/published", "upi/pair", "upi/paramisp")
+CROP, BORDER = 296, 20  # of realblur_j
+
+
+def held_out(shots: int, side: int) -> dict[str, list[VirtualPair]]:
+    """Test shots by what they show."""
+    pairs = VirtualShots(("a7r3-virtual",), 1, side - 1, held_out=2 * shots).pairs("test")[0]
+    return {"photographs": pairs[1::2], "dead leaves": pairs[0::2]}
+
+
+def row(name: str, pairs: list[VirtualPair], wrong: str | None = None) -> str:
+    table = evaluate.evaluate(isp.create(name), pairs, "paper", 0, torch.device("cpu"), wrong)["a7r3-virtual"]
+    return "   ".join(f"{what} {psnr:6.2f} / {ssim:.4f}" for what, (psnr, ssim) in table.items())
+
+
+def against_others(shots: int) -> None:
+    for shown, pairs in held_out(shots, CROP).items():
+        print(f"\n{len(pairs)} shots of {CROP}x{CROP}, {shown}: PSNR in dB / SSIM")
+        for name in (SHIPPED, *PARAMETRIC):
+            print(f"  {name:26} {row(name, pairs)}")
+        for parameter in evaluate.WRONG:
+            print(f"  {'wrong ' + parameter:26} {row(SHIPPED, pairs, parameter)}")
+
+
+@torch.no_grad()
+def crops_alone(shots: int) -> None:
+    """The four quarters of a picture of twice the side, each rendered alone, against the same place of the whole."""
+    made = isp.create(SHIPPED)
+    inside = slice(BORDER, CROP - BORDER)
+    for shown, pairs in held_out(shots, 2 * CROP).items():
+        found: dict[str, list[list[float]]] = {"inverse": [], "forward": []}
+        borders: dict[str, list[int]] = {"inverse": [], "forward": []}
+        for pair in pairs:
+            bayer, srgb, camera = pair.window(0, 0, 2 * CROP, 2 * CROP)
+            runs: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
+                "inverse": (srgb, lambda image, camera=camera: made.inverse(image, camera)),
+                "forward": (bayer, lambda image, camera=camera: made.forward(image, camera)),
+            }
+            for direction, (image, run) in runs.items():
+                whole = run(image)
+                for top, left in ((0, 0), (0, CROP), (CROP, 0), (CROP, CROP)):
+                    place = (..., slice(top, top + CROP), slice(left, left + CROP))
+                    difference = 255 * (run(image[place]) - whole[place])[..., inside, inside]
+                    per_channel = difference.mean((0, 2, 3))
+                    found[direction].append(
+                        [float(difference.abs().mean()), float(per_channel.mean()), float(per_channel.abs().max())]
+                    )
+                borders[direction].append(border_effect(run, image[..., :CROP, :CROP]))
+        print(
+            f"\n{4 * len(pairs)} crops of {CROP} px against the same place of {2 * CROP}x{2 * CROP}, {shown}; in 255ths"
+        )
+        for direction, values in found.items():
+            mean, worst = np.abs(values).mean(0), np.abs(values).max(0)
+            print(
+                f"  {direction:8} difference {mean[0]:.2f} (worst crop {worst[0]:.2f}), brightness {mean[1]:.2f} ({worst[1]:.2f}), "
+                f"a channel {mean[2]:.2f} ({worst[2]:.2f}); border {max(borders[direction])} px"
+            )
+
+
+@torch.no_grad()
+def colour_of_the_cycle(shots: int) -> None:
+    """What the cycle adds to each channel, on average and at worst: a cast would show here."""
+    made = isp.create(SHIPPED)
+    added = []
+    for pair in held_out(shots, CROP)["photographs"]:
+        _, srgb, camera = pair.window(0, 0, CROP, CROP)
+        cycle = made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+        added.append((255 * (cycle - srgb)).mean((0, 2, 3)).tolist())
+    print("\nadded by the cycle to R, G, B, in 255ths, on photographs")
+    print(f"  mean {np.mean(added, 0).round(2)}, worst shot {np.array(added)[np.abs(added).max(1).argmax()].round(2)}")
+
+
+@torch.no_grad()
+def pictures(folder: Path, shots: int) -> None:
+    """Camera's picture | rendered | eight times the difference; and the same of the picture and its cycle."""
+    made = isp.create(SHIPPED)
+    folder.mkdir(parents=True, exist_ok=True)
+    for shown, pairs in held_out(shots, CROP).items():
+        for at, pair in enumerate(pairs[:6]):
+            bayer, srgb, camera = pair.window(0, 0, CROP, CROP)
+            rendered = made.forward(bayer, camera)
+            cycle = made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+            rows = [torch.cat([srgb, ours, (8 * (ours - srgb)).abs()], 3) for ours in (rendered, cycle)]
+            picture = (255 * torch.cat(rows, 2)[0].clamp(0, 1)).round().permute(1, 2, 0).numpy().astype(np.uint8)
+            write_image(folder / f"{shown.replace(' ', '_')}_{at}.png", picture)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shots", type=int, default=24, metavar="N", help="of each kind of scene")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="also writes pictures to look at")
+    asked = parser.parse_args()
+    print(measure.machine())
+    against_others(asked.shots)
+    crops_alone(max(1, asked.shots // 3))
+    colour_of_the_cycle(asked.shots)
+    if asked.pictures:
+        pictures(asked.pictures, asked.shots)
