@@ -1,6 +1,6 @@
 """Forward and inverse camera ISPs behind one contract.
 
-isp.create("rsblur/a7r3")      an ISP: .inverse(srgb, camera) -> sensor, .forward(bayer, camera) -> srgb
+isp.create("paramisp")         an ISP: .inverse(srgb, camera) -> sensor, .forward(bayer, camera) -> srgb
 isp.names()                    every ISP that can be created
 isp.Camera                     the metadata of a shot
 """

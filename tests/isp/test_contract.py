@@ -250,7 +250,6 @@ def test_contract(name, check):
     CHECKS[check](isp.create(name))
 
 
-
 @pytest.fixture(scope="module", params=PRESETS)
 def paramisp_folder(request, tmp_path_factory):
     """Both networks of a preset with random weights, as files."""

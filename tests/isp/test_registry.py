@@ -47,7 +47,11 @@ def test_every_name_opens_what_it_names(name):
 
 
 def test_a_bare_name_is_the_first_variant():
-    firsts = (("rsblur", RSBlur, "rsblur/a7r3"), ("upi", UPI, "upi/pair"), ("paramisp", ParamISP, "paramisp/a7r3-virtual"))
+    firsts = (
+        ("rsblur", RSBlur, "rsblur/a7r3"),
+        ("upi", UPI, "upi/pair"),
+        ("paramisp", ParamISP, "paramisp/a7r3-virtual"),
+    )
     for bare, kind, first in firsts:
         made = isp.create(bare, device="cpu")
         assert isinstance(made, kind) and made.name == first
