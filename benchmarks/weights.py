@@ -78,7 +78,8 @@ def crops_alone(shots: int) -> None:
         for direction, values in found.items():
             mean, worst = np.abs(values).mean(0), np.abs(values).max(0)
             print(
-                f"  {direction:8} difference {mean[0]:.2f} (worst crop {worst[0]:.2f}), brightness {mean[1]:.2f} ({worst[1]:.2f}), "
+                f"  {direction:8} difference {mean[0]:.2f} (worst crop {worst[0]:.2f}), "
+                f"brightness {mean[1]:.2f} ({worst[1]:.2f}), "
                 f"a channel {mean[2]:.2f} ({worst[2]:.2f}); border {max(borders[direction])} px"
             )
 
