@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,15 @@ def split(names: Iterable[str], held_out_share: float = 0.2) -> tuple[list[str],
 # ---------------------------------------------------------------- photographs
 
 
+@cache
+def _linear_of_level(peak: int) -> Float[np.ndarray, " n"]:
+    """The light of every level of a picture from 0 to `peak`: looked up sooner than computed."""
+    linear: Float[np.ndarray, " n"] = tone.inverse_srgb_curve(torch.arange(peak + 1) / peak).numpy()
+    return linear
+
+
 def _linear(photograph: Picture) -> Float[Tensor, "3 h w"]:
-    peak = np.iinfo(photograph.dtype).max
-    srgb = torch.from_numpy(photograph.astype(np.float32) / peak).permute(2, 0, 1)
-    return tone.inverse_srgb_curve(srgb)
+    return torch.from_numpy(_linear_of_level(np.iinfo(photograph.dtype).max)[photograph]).permute(2, 0, 1)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -147,6 +148,29 @@ def _linear_part(inputs: tuple[Input, ...]) -> tuple[Float[Tensor, "c 3 3 3"], F
     return torch.cat(kernels).contiguous(memory_format=torch.channels_last), torch.cat(offsets)
 
 
+class _SoftBins(torch.autograd.Function):
+    """1 - |distance|, at least 0, on the channels from `start` to `stop`, in place.
+
+    A function of its own because autograd copies all 96 channels for each in-place step on a part of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, start: int, stop: int) -> Tensor:
+        bins = maps[:, start:stop]
+        ctx.start, ctx.stop = start, stop
+        ctx.save_for_backward((bins.sign() * (bins.abs() < 1)).to(torch.int8) if ctx.needs_input_grad[0] else None)
+        bins.abs_().neg_().add_(1).clamp_(min=0)
+        ctx.mark_dirty(maps)
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        gradient = gradient.clone()
+        gradient[:, ctx.start : ctx.stop].mul_(slope).neg_()
+        return gradient, None, None
+
+
 def features(
     image: Float[Tensor, "b 3 h w"], first: Float[Tensor, "b 3 h w"], design: Design
 ) -> Float[Tensor, "b c h w"]:
@@ -161,7 +185,7 @@ def features(
         maps = functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels, offsets)
     if "histogram" in design.inputs:
         start = 9 if "gradient" in design.inputs else 3
-        maps[:, start : start + 3 * sum(HISTOGRAM_BINS)].abs_().neg_().add_(1).clamp_(min=0)
+        maps = cast(Tensor, _SoftBins.apply(maps, start, start + 3 * sum(HISTOGRAM_BINS)))  # type: ignore[no-untyped-call]
     if "overexposure" in design.inputs:
         maps[:, -3:] = overexposure(first if design.mask_of == "first" else image, design.mask_threshold)
     return maps
@@ -173,16 +197,19 @@ def features(
 class ReplicateConv2d(nn.Conv2d):
     """A convolution that keeps the size and repeats the border.
 
-    A padded copy costs as much as a third of the convolution. Without gradients, the frame alone is computed from one.
+    A padded copy costs as much as a third of the convolution. Without gradients, the frame alone is computed from one;
+    with them, the copy keeps the image's precision, which autocast would raise to float32 and lower again.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int) -> None:
         super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        if torch.is_grad_enabled() or min(image.shape[-2:]) < 16:
-            return super().forward(image)
         frame = self.kernel_size[0] // 2
+        if torch.is_grad_enabled() or min(image.shape[-2:]) < 16:
+            with torch.autocast(image.device.type, enabled=False):
+                padded = functional.pad(image, 4 * (frame,), mode="replicate")
+            return functional.conv2d(padded, self.weight, self.bias)
         convolved = functional.conv2d(image, self.weight, self.bias, padding=frame)
         for dim in (2, 3):
             side = image.shape[dim]
@@ -202,6 +229,10 @@ def scaled(feature: Float[Tensor, "b c h w"], by: Tensor) -> Float[Tensor, "b c 
 class AttentiveBlock(nn.Module):
     """Residual block with channel attention, then spatial attention (CBAM).
 
+    Means are taken with the channels last, so that their gradients lie in memory as the features do: adding up gradients
+    of two layouts would take a sixth of the training. The largest value of a channel has one place, which gets its
+    gradient.
+
     Source: kim2024, Fig. 4
     """
 
@@ -214,12 +245,14 @@ class AttentiveBlock(nn.Module):
         self.spatial = ReplicateConv2d(2, 1, 7)
 
     def channel_attention(self, residual: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 64 1 1"]:
-        pooled = residual.mean((2, 3), keepdim=True), residual.amax((2, 3), keepdim=True)
+        channels_last = residual.permute(0, 2, 3, 1)
+        pooled = channels_last.mean((1, 2))[:, :, None, None], functional.adaptive_max_pool2d(residual, 1)
         mean, largest = (self.channel_widen(functional.elu(self.channel_narrow(values))) for values in pooled)
         return torch.sigmoid(mean + largest)
 
     def spatial_attention(self, residual: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 1 h w"]:
-        pooled = torch.cat([residual.mean(1, keepdim=True), residual.amax(1, keepdim=True)], 1)
+        channels_last = residual.permute(0, 2, 3, 1)
+        pooled = torch.stack([channels_last.mean(3), channels_last.amax(3)], 1)
         return torch.sigmoid(self.spatial(pooled))
 
     def forward(self, feature: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 64 h w"]:

@@ -223,6 +223,28 @@ def test_the_frame_of_a_convolution_repeats_the_border():
 # ---------------------------------------------------------------- ParamNet
 
 
+@pytest.mark.parametrize("inputs", [PAPER.inputs, ("histogram",), ("gradient", "overexposure")])
+def test_features_and_their_gradient_are_the_formulas(inputs):
+    """The soft histogram is computed in place, with a gradient of its own."""
+    image = (1.4 * noise(2, 3, 9, 11) - 0.2).requires_grad_()
+    maps = subnetworks.features(image, image, dataclasses.replace(PAPER, inputs=inputs))
+    parts = [image]
+    if "gradient" in inputs:
+        around = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        parts.append(torch.nn.functional.conv2d(around, subnetworks.gradient_kernels()))
+    if "histogram" in inputs:
+        for bins in (4, 8, 16):
+            centres = torch.linspace(0, 1, bins)[None, None, :, None, None]
+            parts.append((1 - (image[:, :, None] - centres).abs() * (bins - 1)).clamp(min=0).flatten(1, 2))
+    if "overexposure" in inputs:
+        parts.append((image - 0.9).clamp(min=0) / 0.1)
+    expected = torch.cat(parts, 1)
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-5)
+    weight = 2 * noise(*maps.shape, seed=4) - 1
+    ours, theirs = (torch.autograd.grad((found * weight).sum(), image)[0] for found in (maps, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", OPTICAL)
 def test_an_unknown_parameter_drops_its_term(name):
     without = Design(optical=tuple(other for other in OPTICAL if other != name))
