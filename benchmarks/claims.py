@@ -289,12 +289,17 @@ def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device
             before_db = mean_true_db(psnr_of(loop.Run(plan, Path(scratch), device), ["true"], tested))
     step = loop.Run(plan, folder, device).step
     began = time.monotonic()
+    lost = False
     with (folder / "log").open("a", encoding="utf-8") as log, redirect_stderr(log):
-        loop.train(plan, VirtualShots(plan.cameras, plan.shots, plan.patch), folder, device, loop.Crew(), run.steps)
+        try:
+            loop.train(plan, VirtualShots(plan.cameras, plan.shots, plan.patch), folder, device, loop.Crew(), run.steps)
+        except loop.DivergedError as end:
+            lost = True
+            log.write(f"{end}\n")
     seconds = time.monotonic() - began
     trained = loop.Run(plan, folder, device)
     psnr = psnr_of(trained, run.conditions, tested)
-    finite = all(math.isfinite(value) for values in psnr.values() for value in values)
+    finite = not lost and all(math.isfinite(value) for values in psnr.values() for value in values)
     record = Record(
         digest=digest,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -2,7 +2,10 @@
 
 1. The ISP and noise part of one 264x264 patch, against the operations of the published code.
 2. A 256x256 pair of realblur_j, stage by stage, against its floor: decoding, convolution and random draws alone.
-3. Memory of a worker on 1280x720 pairs.
+3. The same pair through the learned ISP that realblur_j takes by default.
+4. Memory of a worker on 1280x720 pairs, with either ISP.
+
+Parts 1 and 2 are about the pipeline and take the parametric ISP; what the learned one costs is its networks: networks.py.
 
 Everything on one thread, interleaved, CPU time; ratios of medians of one run are what counts.
 """
@@ -28,18 +31,22 @@ from blursynth.stages.blur import convolve
 from isp import io, profile
 
 ROUNDS = 60
+PARAMETRIC = "isp=rsblur/a7r3"
 
 
 def isp_part() -> None:
     """Everything between the decoded patch and the cut of the border, except convolution, which neither does here."""
     rng = generator(1, 0, "benchmark")
     side = 264
-    picture = synthesis.start(recipe.load("realblur_j").source.open(None).clips[0], recipe.load("realblur_j"), 0, "cpu")
+    made_by = recipe.load("realblur_j", [PARAMETRIC])
+    picture = synthesis.start(made_by.source.open(None).clips[0], made_by, 0, "cpu")
     sharp = picture.sharp[..., 40 : 40 + side, 100 : 100 + side].contiguous()
     mask = torch.from_numpy((rng.random((1, 3, side, side)) > 0.98).astype(np.float32))
     camera = profile.load("a7r3").camera((2.1, 1.7), "GRBG", iso=160.0)
+    fixed = "saturate.strength=[0.8, 0.8]"
     stages = {
-        name: dict(recipe.load(name, ["saturate.strength=[0.8, 0.8]"]).labelled) for name in ("gopro_u", "realblur_j")
+        "gopro_u": dict(recipe.load("gopro_u", [fixed]).labelled),
+        "realblur_j": dict(recipe.load("realblur_j", [fixed, PARAMETRIC]).labelled),
     }
     base = Sample(
         image=sharp,
@@ -83,7 +90,7 @@ def isp_part() -> None:
 
 def whole_pair() -> None:
     """A pair of realblur_j from the built-in photographs: every stage, and what no program could leave out."""
-    made_by = recipe.load("realblur_j")
+    made_by = recipe.load("realblur_j", [PARAMETRIC])
     clips = made_by.source.open(None).clips
     labelled = list(made_by.labelled)
     spent: dict[str, list[float]] = {name: [] for name in ("decode", *(label for label, _ in labelled))}
@@ -132,6 +139,16 @@ def whole_pair() -> None:
     print(f"  {total / parts:.3f}x of decode + kernel + convolution + ISP part")
 
 
+def learned_pair() -> None:
+    """A pair of realblur_j as it is."""
+    made_by = recipe.load("realblur_j")
+    clips = made_by.source.open(None).clips
+    tasks = {made_by.isp: lambda: synthesis.synthesise(clips[0], made_by, 0)}
+    seconds = measure.interleaved(tasks, 5)[made_by.isp]
+    print(f"\none 256x256 pair of realblur_j through {made_by.isp}, ms (least, median)")
+    print(f"  {'whole pair':24} {measure.ms(seconds)}   {1 / min(seconds):.1f} pairs/s a core")
+
+
 def memory() -> None:
     """Largest resident set of one process that makes 1280x720 pairs."""
     program = (
@@ -140,29 +157,28 @@ def memory() -> None:
         "assert make.main(sys.argv[1:]) == 0\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
+    print()
     with tempfile.TemporaryDirectory() as folder:
         frame = np.zeros((720 + 40, 1280 + 40, 3), np.uint8)
         frame[:] = generator(1, 0, "frame").integers(0, 256, (1, 1320, 3), dtype=np.uint8)
         (Path(folder) / "data").mkdir()
         io.write_image(Path(folder) / "data" / "frame.png", frame)
-        arguments = ["--recipe", "realblur_j", "--data", f"{folder}/data", "--out", f"{folder}/out", "--count", "4"]
-        arguments += [
-            "--workers",
-            "0",
-            "--json",
-            "--set",
-            "crop.size=[760, 1320]",
-            "--set",
-            "save=[raw,kernel,saturated]",
-        ]
-        result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
-    print(f"\nlargest resident set of a worker on 1280x720 pairs: {int(result.stdout.splitlines()[-1]) / 1e6:.2f} GB")
+        for isp in ("rsblur/a7r3", recipe.load("realblur_j").isp):
+            out = f"{folder}/{isp.partition('/')[0]}"
+            arguments = ["--recipe", "realblur_j", "--data", f"{folder}/data", "--out", out, "--count", "4"]
+            arguments += ["--workers", "0", "--json", "--isp", isp]
+            arguments += ["--set", "crop.size=[760, 1320]", "--set", "save=[raw,kernel,saturated]"]
+            command = [sys.executable, "-c", program, *arguments]
+            result = subprocess.run(command, capture_output=True, text=True, check=True)
+            largest = int(result.stdout.splitlines()[-1]) / 1e6
+            print(f"largest resident set of a worker on 1280x720 pairs, {isp}: {largest:.2f} GB")
 
 
 if __name__ == "__main__":
     print(measure.machine())
+    memory()  # first: a process inherits the largest resident set of the one that starts it
     with synthesis.one_thread():
         isp_part()
         whole_pair()
-    memory()
+        learned_pair()
     print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB; {measure.machine()}")

@@ -197,10 +197,17 @@ class Run:
         write_image(path, np.concatenate(rows))
 
 
+class DivergedError(ValueError):
+    """The loss is no number any more, and no step would make it one."""
+
+
 def train(
     plan: Plan, source: Folders | VirtualShots, out: Path, device: torch.device, crew: Crew, steps: int | None = None
 ) -> dict[str, float]:
-    """Runs `plan` to its end, or for `steps` more steps; returns the last validation. Only rank 0 writes and speaks."""
+    """Runs `plan` to its end, or for `steps` more steps; returns the last validation. Only rank 0 writes and speaks.
+
+    Raises `DivergedError` at the first loss that is not finite; what was saved before it stays.
+    """
     pairs, batches = source.pairs("train"), validation_batches(source.pairs("val"), plan.validate_patches, plan.patch)
     run = Run(plan, out, device, crew)
     per_epoch = max(1, plan.patches * len(pairs) // plan.batch)
@@ -213,6 +220,11 @@ def train(
     first = run.step
     while run.step < last:
         loss = run.advance(pairs)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"step {run.step}: expected a finite loss, got {loss}; the run has diverged. "
+                f"Begin again in another folder with a lower lr than {plan.lr:g}; {out} keeps what was saved before"
+            )
         now = time.monotonic()
         if crew.rank == 0 and (now - said > 5 or run.step == last):
             rate = (run.step - first) / (now - began)

@@ -49,7 +49,7 @@ class Plan(BaseModel):
     design: dict[str, Any] = {}
     start_from: tuple[str, ...] = ()
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
-    shots: Count = 2000
+    shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # the next million are validated on
     patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
     batch: Count = 8
     patches: Count = 1024

@@ -311,9 +311,17 @@ def test_killed_and_resumed_on_the_command_line(folder, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_that_diverges_stops_and_says_so(folder, tmp_path, capsys):
+    arguments = ["--data", str(folder), "--out", str(tmp_path), "--set", "lr=1e30", "--set", "validate_every=1000"]
+    small = [part for override in SMALL for part in ("--set", override)]
+    assert main(["--recipe", "train/paramisp_small", *small, *arguments]) == 1
+    assert "the run has diverged. Begin again in another folder with a lower lr than 1e+30" in capsys.readouterr().err
+    assert not (tmp_path / "inverse.safetensors").exists()
+
+
 def test_exit_codes(folder, tmp_path, capsys):
     assert main(["--recipe", "train/nothing", "--data", str(folder)]) == 2
-    assert "expected one of train/paramisp_" in capsys.readouterr().err
+    assert "expected one of train/a7r3_virtual, " in capsys.readouterr().err
     assert main(["--recipe", "train/paramisp_pretrain", "--data", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
     assert "train.txt" in capsys.readouterr().err
 
