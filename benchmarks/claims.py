@@ -128,9 +128,11 @@ def runs(scale: Scale) -> dict[str, Run]:
         run("generic_1", cameras=virtual.names(), patches=max(1, epoch // len(virtual.names())), design=plain),
         run("generic_individual_1", starts=("generic_1",), lr=LR / 10, design=plain),
         run("individual_twice_1", epochs=2 * EPOCHS, every=2, design=plain),
-        # The pair before joint training, after it, and after each network was trained on by itself for as long.
+        # The pair before joint training, after it, after it with noise in the loss (ours), and after each network was
+        # trained on by itself for as long.
         run("pair_1", starts=("inverse_full_1", "full_1"), steps=0, **joint),
         run("joint_1", starts=("inverse_full_1", "full_1"), **joint),
+        run("joint_noise_1", starts=("inverse_full_1", "full_1"), forward_weight=1.0, **joint),
         run("inverse_further_1", starts=("inverse_full_1",), direction="inverse", **later),
         run("full_further_1", starts=("full_1",), **later),
         run("pair_further_1", starts=("inverse_further_1", "full_further_1"), steps=0, **joint),
@@ -223,6 +225,9 @@ def comparisons() -> list[Comparison]:
         one("strategy", "no_param_net_1", "generic_1"),
         one("joint", "joint_1", "pair_1", "cycle"),
         one("joint", "joint_1", "pair_further_1", "cycle"),
+        one("joint", "joint_1", "pair_1", "srgb"),
+        one("joint", "joint_noise_1", "pair_further_1", "cycle"),
+        one("joint", "joint_noise_1", "pair_1", "srgb"),
         one("precision", "full_float32_1", "full_1"),
     ]
 

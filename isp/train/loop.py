@@ -64,17 +64,24 @@ def l1(predicted: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"], bo
 def loss_of(
     networks: Mapping[Direction, ParamISPNet], noisy: Batch, clean: Batch, plan: Plan, dropout: torch.Generator
 ) -> Tensor:
-    """One direction: its L1 distance. Joint: that of the RAW image and that of the picture rendered from it.
+    """One direction: its L1 distance. Joint: that of the RAW image and that of the picture rendered from it, and, where the
+    plan gives it a weight, that of the picture rendered from the recorded RAW image.
 
     Source: kim2024, eq. 4; kim2024, eq. 5; kim2024, eq. S1
     """
     camera = clean.camera
+
+    def rendered(bayer: Tensor) -> Tensor:
+        return l1(networks["forward"](bayer, camera, dropout), clean.srgb, plan.border)
+
     if plan.direction == "forward":
-        return l1(networks["forward"](noisy.bayer, camera, dropout), clean.srgb, plan.border)
+        return rendered(noisy.bayer)
     estimated = cfa.mosaic(networks["inverse"](noisy.srgb, camera, dropout), camera.cfa)
     loss = l1(estimated, clean.bayer, plan.border)
     if plan.direction == "joint":
-        loss = loss + l1(networks["forward"](estimated, camera, dropout), clean.srgb, plan.border)
+        loss = loss + rendered(estimated)
+        if plan.forward_weight:
+            loss = loss + plan.forward_weight * rendered(noisy.bayer)
     return loss
 
 
@@ -169,10 +176,16 @@ class Run:
             loss = loss_of(self.networks, noisy, clean.to(self.device), plan, dropout)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter in self._parameters():
+        parameters = self._parameters()
+        for parameter in parameters:
             if parameter.grad is None:  # of a parameter whose term was dropped in this process
                 parameter.grad = torch.zeros_like(parameter)
-            self.crew.mean(parameter.grad)
+        if self.crew.size > 1:
+            # One message for all: hundreds of small ones take longer than a small step.
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            means = self.crew.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(mean.view_as(gradient))
         self.optimiser.step()
         self.step += 1
         return float(self.crew.mean(loss.detach().clone()))

@@ -32,6 +32,8 @@ class Plan(BaseModel):
     lr, decay, every   learning rate, times `decay` after every so many epochs
     noise              standard deviation of the noise on the input, in units of its quantisation step
     border             pixels of the frame that the loss leaves out, since demosaicing spoils them
+    forward_weight     "joint": how much the forward network's own loss on the recorded RAW image counts beside eq. S1. With the
+                       paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise
     precision          of the convolutions; the loss and the tone curves stay in float32
     validate_patches   patches of the validation split that are measured after every `validate_every` epochs
     store              precision of the weight files that are written
@@ -60,6 +62,7 @@ class Plan(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-12
     noise: Annotated[float, Field(ge=0)] = 0.4
     border: Annotated[int, Field(ge=0)] = 2
+    forward_weight: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: Count = 1
     validate_patches: Count = 32

@@ -15,6 +15,7 @@ import torch
 
 import isp
 from isp import cfa, pairs, profile, tone, weights
+from isp.backends.paramisp.network import ParamISPNet
 from isp.rng import generator
 from isp.train import loop, plan
 from isp.train.__main__ import main
@@ -145,6 +146,19 @@ def test_l1_leaves_the_frame_out():
     assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 2)) == 0
     assert float(loop.l1(predicted + 1, torch.zeros(1, 1, 8, 8), 2)) == 1
     assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 0)) > 0
+
+
+def test_joint_training_may_keep_the_forward_network_used_to_noise(folder):
+    """Beside eq. S1, the forward network's own loss on the recorded RAW image, by its weight; the paper has none."""
+    batch = training_batch(Folders((folder,)).pairs("train"), 1, 0, range(2), 2, 4, 88)
+
+    def loss_of(direction: str, weight: float) -> float:
+        undropped = planned("design.dropout=0.0", f"direction={direction}", f"forward_weight={weight}")
+        networks = {d: ParamISPNet(d, undropped.network, seed=3) for d in undropped.directions}
+        with torch.no_grad():
+            return float(loop.loss_of(networks, batch, batch, undropped, torch.Generator().manual_seed(1)))
+
+    assert loss_of("joint", 2.0) == pytest.approx(loss_of("joint", 0.0) + 2 * loss_of("forward", 0.0))
 
 
 def test_the_papers_figures_are_the_defaults():
