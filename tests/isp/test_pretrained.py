@@ -92,7 +92,7 @@ def test_a_grey_card_stays_grey():
             grey = torch.full((1, 3, 96, 96), level)
             cycle = made.forward(cfa.mosaic(made.inverse(grey, pair.camera), pair.camera.cfa), pair.camera)
             channels = 255 * cycle.mean((0, 2, 3))
-            assert float(channels.max() - channels.min()) < 4, (level, channels)
+            assert float(channels.max() - channels.min()) < 6, (level, channels)
 
 
 def test_they_follow_the_exif():
