@@ -9,19 +9,17 @@ Every figure of docs/weights.md, on shots of the virtual A7R3 of a photograph th
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import measure
 import numpy as np
 import torch
-from torch import Tensor
 
 import isp
 from isp import cfa, evaluate
 from isp.backends.paramisp import border_effect
 from isp.io import write_image
-from isp.train.data import VirtualPair, VirtualShots
+from isp.train.data import VirtualPair, VirtualShots, stacked
 
 SHIPPED = "paramisp/a7r3-virtual"
 PARAMETRIC = ("rsblur/a7r3", "rsblur/srgb", "rsblur/published", "upi/pair", "upi/paramisp")
@@ -55,23 +53,18 @@ def crops_alone(shots: int) -> None:
     inside = slice(BORDER, CROP - BORDER)
     for shown, pairs in held_out(shots, 2 * CROP).items():
         found: dict[str, list[list[float]]] = {"inverse": [], "forward": []}
-        borders: dict[str, list[int]] = {"inverse": [], "forward": []}
         for pair in pairs:
             bayer, srgb, camera = pair.window(0, 0, 2 * CROP, 2 * CROP)
-            runs: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
-                "inverse": (srgb, lambda image, camera=camera: made.inverse(image, camera)),
-                "forward": (bayer, lambda image, camera=camera: made.forward(image, camera)),
-            }
-            for direction, (image, run) in runs.items():
-                whole = run(image)
+            for direction, image in (("inverse", srgb), ("forward", bayer)):
+                run = getattr(made, direction)
+                whole = run(image, camera)
                 for top, left in ((0, 0), (0, CROP), (CROP, 0), (CROP, CROP)):
                     place = (..., slice(top, top + CROP), slice(left, left + CROP))
-                    difference = 255 * (run(image[place]) - whole[place])[..., inside, inside]
+                    difference = 255 * (run(image[place], camera) - whole[place])[..., inside, inside]
                     per_channel = difference.mean((0, 2, 3))
                     found[direction].append(
                         [float(difference.abs().mean()), float(per_channel.mean()), float(per_channel.abs().max())]
                     )
-                borders[direction].append(border_effect(run, image[..., :CROP, :CROP]))
         print(
             f"\n{4 * len(pairs)} crops of {CROP} px against the same place of {2 * CROP}x{2 * CROP}, {shown}; in 255ths"
         )
@@ -80,8 +73,14 @@ def crops_alone(shots: int) -> None:
             print(
                 f"  {direction:8} difference {mean[0]:.2f} (worst crop {worst[0]:.2f}), "
                 f"brightness {mean[1]:.2f} ({worst[1]:.2f}), "
-                f"a channel {mean[2]:.2f} ({worst[2]:.2f}); border {max(borders[direction])} px"
+                f"a channel {mean[2]:.2f} ({worst[2]:.2f})"
             )
+        bayer, srgb, camera = stacked([pair.window(0, 0, 2 * CROP, 2 * CROP) for pair in pairs])
+        spoiled = (
+            border_effect(lambda image: made.inverse(image, camera), srgb, CROP),
+            border_effect(lambda image: made.forward(image, camera), bayer, CROP),
+        )
+        print(f"  border that a crop spoils by more than 1/255: inverse {spoiled[0]} px, forward {spoiled[1]} px")
 
 
 @torch.no_grad()

@@ -24,8 +24,8 @@ Matrix = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
 VARIANTS = ("a7r3-virtual",)
 TAKES_PATHS = True
-# Border pixels that a crop spoils, by `border_effect`: random weights spoil 0 and 2 at a tolerance of 1/255, the recorded
-# ones, which were made to be felt everywhere, 1 and 4 at 2/255. Trained weights have to be measured.
+# Border pixels that a crop spoils, by `border_effect`: on photographs the weights of the package spoil 0 and 3,
+# random weights 0 and 2, at a tolerance of 1/255; the recorded ones, which were made to be felt everywhere, 1 and 4 at 2/255.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
 
 
@@ -89,20 +89,22 @@ class ParamISP:
         return srgb.clamp(0, 1)
 
 
-def border_effect(run: Callable[[Tensor], Tensor], image: Float[Tensor, "b c h w"], tolerance: float = 1 / 255) -> int:
-    """How many border pixels of `image`, of even sides, suffer from not seeing what lies around it.
+def border_effect(
+    run: Callable[[Tensor], Tensor], image: Float[Tensor, "b c h w"], crop: int, tolerance: float = 1 / 255
+) -> int:
+    """How many border pixels of the middle `crop` x `crop` of `image`, rendered alone, suffer from not seeing beyond.
 
-    Compared are `image` alone and the middle one of 3x3 copies of it: their averages over all pixels are the same, so
-    that hardly more than the border differs. Differences are averaged over each ring of pixels that lie equally deep;
-    counted are the rings up to the last that differs by more than `tolerance` beyond the innermost half.
+    Its differences from the same place of the whole are averaged over the batch and over each ring of pixels that lie
+    equally deep. Counted are the rings of the outer half up to the last that differs by more than `tolerance` beyond the
+    inner half, which differs because the networks pool over all they see.
     """
-    height, width = image.shape[-2:]
-    middle = (..., slice(height, 2 * height), slice(width, 2 * width))
-    difference = (run(image) - run(image.repeat(1, 1, 3, 3))[middle]).abs().mean((0, 1))
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    depth = torch.minimum(torch.minimum(rows, height - 1 - rows), torch.minimum(columns, width - 1 - columns))
-    rings = torch.stack([difference[depth == ring].mean() for ring in range(int(depth.max()) + 1)])
-    beyond = (rings > rings[len(rings) // 2 :].mean() + tolerance).nonzero()
+    top, left = ((side - crop) // 4 * 2 for side in image.shape[-2:])  # even: the CFA phase stays
+    place = (..., slice(top, top + crop), slice(left, left + crop))
+    difference = (run(image[place].contiguous()) - run(image)[place]).abs().mean((0, 1))
+    inset = torch.minimum(torch.arange(crop), torch.arange(crop - 1, -1, -1))
+    depth = torch.minimum(inset[:, None], inset)
+    rings = torch.stack([difference[depth == ring].mean() for ring in range(crop // 4)])
+    beyond = (rings > difference[depth >= crop // 4].mean() + tolerance).nonzero()
     return int(beyond.max()) + 1 if len(beyond) else 0
 
 

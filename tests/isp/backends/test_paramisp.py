@@ -407,24 +407,25 @@ def test_a_seed_decides_the_weights_and_the_global_generator_does_not():
 
 
 def test_the_border_that_a_crop_spoils():
-    image = torch.nn.functional.interpolate(noise(1, 3, 24, 24), size=(192, 192), mode="bicubic").clamp(0, 1)
+    image = torch.nn.functional.interpolate(noise(1, 3, 32, 32), size=(256, 256), mode="bicubic").clamp(0, 1)
     camera = shots("RGGB")
     bayer = cfa.mosaic(image * 0.5, camera.cfa)
     inverse, forward = net("inverse"), net("forward")
     with torch.no_grad():
-        assert paramisp.border_effect(lambda x: inverse(x, camera), image) <= paramisp.INVERSE_BORDER
-        assert paramisp.border_effect(lambda x: forward(x, camera), bayer) <= paramisp.FORWARD_BORDER
+        assert paramisp.border_effect(lambda x: inverse(x, camera), image, 160) <= paramisp.INVERSE_BORDER
+        assert paramisp.border_effect(lambda x: forward(x, camera), bayer, 160) <= paramisp.FORWARD_BORDER
 
 
 def test_border_effect_counts_rings():
-    image = noise(1, 1, 32, 40)
+    image = noise(2, 1, 64, 60)
 
     def blur(x: torch.Tensor) -> torch.Tensor:
         padded = torch.nn.functional.pad(x, (3, 3, 3, 3))
         return torch.nn.functional.avg_pool2d(padded, 7, stride=1)
 
-    assert paramisp.border_effect(blur, image) == 3
-    assert paramisp.border_effect(lambda x: x, image) == 0
+    assert paramisp.border_effect(blur, image, 40) == 3
+    assert paramisp.border_effect(lambda x: x, image, 40) == 0
+    assert paramisp.border_effect(lambda x: x + x.mean(), image, 40) == 0  # pooling alone is no border
 
 
 # ---------------------------------------------------------------- the backend and its files
