@@ -54,13 +54,15 @@ class Folders:
 class VirtualPair:
     """A shot of a virtual camera, taken anew whenever it is looked at: the camera, the scene's number and side decide it.
 
-    Every second scene is a photograph, the others are dead leaves with its colours.
+    Every second scene is a photograph, the others are dead leaves with its colours. A share `low_key` of them gets up to 6
+    stops less light than its exposure is made for.
     """
 
     of: str
     number: int
     side: int
     photographs: tuple[Path, ...]
+    low_key: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,6 +83,9 @@ class VirtualPair:
             scene = scenes.from_photograph(chosen, self.side, self.side, rng)
         else:
             scene = scenes.dead_leaves(self.side, self.side, rng, [chosen])
+        is_low, depth = generator(self.number, self.side, f"train.low_key.{self.of}").uniform(size=2)
+        if is_low < self.low_key:
+            scene = scenes.Scene(scene.linear * 2 ** (-6 * depth), scene.ev100)
         return simulate.take(scene, virtual.load(self.of), rng)
 
     def window(self, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
@@ -107,6 +112,7 @@ class VirtualShots:
     shots: int
     patch: int
     held_out: int | None = None
+    low_key: float = 0.0
 
     def pairs(self, name: Split) -> list[list[VirtualPair]]:
         """The shots of a split, by camera. Raises `ValueError` for an unknown camera."""
@@ -119,7 +125,8 @@ class VirtualShots:
             virtual.load(camera)
         first = {"train": 0, "val": 1_000_000, "test": 2_000_000}[name]
         return [
-            [VirtualPair(camera, first + at, self.patch + 1, seen) for at in range(count)] for camera in self.cameras
+            [VirtualPair(camera, first + at, self.patch + 1, seen, self.low_key) for at in range(count)]
+            for camera in self.cameras
         ]
 
 

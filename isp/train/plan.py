@@ -26,6 +26,7 @@ class Plan(BaseModel):
     preset, design     the network: a named preset, and single choices of `Design` instead of the preset's
     start_from         weight files to begin with: one, or for "joint" the inverse and the forward network
     cameras, shots     virtual cameras that take the pairs where no data are given, and how many scenes each sees
+    low_key            share of their scenes that are dark beyond what the camera's meter allows for, as a night is
     patch              side of the square patches
     batch              patches in a step, over all processes
     patches            patches of each camera in an epoch
@@ -52,6 +53,7 @@ class Plan(BaseModel):
     start_from: tuple[str, ...] = ()
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
     shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # the next million are validated on
+    low_key: Annotated[float, Field(ge=0, le=1)] = 0.0
     patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
     batch: Count = 8
     patches: Count = 1024

@@ -375,6 +375,17 @@ def test_virtual_shots_are_addressed_and_hold_photographs_out():
         VirtualShots(("d91-virtual",), 8, 88).pairs("train")
 
 
+def test_low_key_shots_are_darker_and_the_others_stay():
+    def light(low_key: float) -> list[float]:
+        made = VirtualShots(("a7r3-virtual",), 12, 95, low_key=low_key).pairs("train")[0]
+        return [float(pair.window(0, 0, 96, 96)[0].mean()) for pair in made]
+
+    day, night, mixed = light(0.0), light(1.0), light(0.5)
+    assert all(dark < bright for dark, bright in zip(night, day, strict=True))
+    assert all(value in pair for value, *pair in zip(mixed, night, day, strict=True))
+    assert set(mixed) & set(day) and set(mixed) & set(night)
+
+
 def test_training_on_the_virtual_camera(tmp_path):
     chosen = planned("cameras=[a7r3-virtual]", "shots=8", "lr=1e-3", "patches=64")
     source = VirtualShots(chosen.cameras, chosen.shots, chosen.patch)
