@@ -184,7 +184,7 @@ class Run:
             # One message for all: hundreds of small ones take longer than a small step.
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             means = self.crew.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-            for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+            for gradient, mean in zip(gradients, torch.split(means, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
         self.optimiser.step()
         self.step += 1
