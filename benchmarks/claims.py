@@ -295,7 +295,7 @@ def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device
     step = loop.Run(plan, folder, device).step
     began = time.monotonic()
     lost = False
-    with (folder / "log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+    with (folder / "log").open("a", buffering=1, encoding="utf-8") as log, redirect_stderr(log):
         try:
             loop.train(plan, VirtualShots(plan.cameras, plan.shots, plan.patch), folder, device, loop.Crew(), run.steps)
         except loop.DivergedError as end:
