@@ -268,7 +268,7 @@ def psnr_of(run: loop.Run, conditions: Sequence[str], tested: int) -> dict[str, 
     """{"camera predicted condition": PSNR in dB of each held-out patch}; runs of equal cameras see equal patches."""
     found: dict[str, list[float]] = {}
     plan = run.plan
-    held_out = VirtualShots(plan.cameras, plan.shots, plan.patch).pairs("test")
+    held_out = VirtualShots.of(plan).pairs("test")
     for camera, pairs in zip(plan.cameras, held_out, strict=True):
         for index, batch in enumerate(validation_batches([pairs], tested, plan.patch)):
             for condition in conditions:
@@ -297,7 +297,7 @@ def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device
     lost = False
     with (folder / "log").open("a", buffering=1, encoding="utf-8") as log, redirect_stderr(log):
         try:
-            loop.train(plan, VirtualShots(plan.cameras, plan.shots, plan.patch), folder, device, loop.Crew(), run.steps)
+            loop.train(plan, VirtualShots.of(plan), folder, device, loop.Crew(), run.steps)
         except loop.DivergedError as end:
             lost = True
             log.write(f"{end}\n")

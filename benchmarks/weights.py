@@ -14,10 +14,13 @@ from pathlib import Path
 import measure
 import numpy as np
 import torch
+from torch import Tensor
 
 import isp
 from isp import cfa, evaluate
 from isp.backends.paramisp import border_effect
+from isp.camera import Camera
+from isp.contract import ISP
 from isp.io import write_image
 from isp.train.data import VirtualPair, VirtualShots, stacked
 
@@ -83,6 +86,11 @@ def crops_alone(shots: int) -> None:
         print(f"  border that a crop spoils by more than 1/255: inverse {spoiled[0]} px, forward {spoiled[1]} px")
 
 
+def cycled(made: ISP, srgb: Tensor, camera: Camera) -> Tensor:
+    """The picture through both directions."""
+    return made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+
+
 @torch.no_grad()
 def colour_of_the_cycle(shots: int) -> None:
     """What the cycle adds to each channel, on average and at worst: a cast would show here."""
@@ -90,7 +98,7 @@ def colour_of_the_cycle(shots: int) -> None:
     added = []
     for pair in held_out(shots, CROP)["photographs"]:
         _, srgb, camera = pair.window(0, 0, CROP, CROP)
-        cycle = made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+        cycle = cycled(made, srgb, camera)
         added.append((255 * (cycle - srgb)).mean((0, 2, 3)).tolist())
     print("\nadded by the cycle to R, G, B, in 255ths, on photographs")
     print(f"  mean {np.mean(added, 0).round(2)}, worst shot {np.array(added)[np.abs(added).max(1).argmax()].round(2)}")
@@ -105,7 +113,7 @@ def pictures(folder: Path, shots: int) -> None:
         for at, pair in enumerate(pairs[:6]):
             bayer, srgb, camera = pair.window(0, 0, CROP, CROP)
             rendered = made.forward(bayer, camera)
-            cycle = made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+            cycle = cycled(made, srgb, camera)
             rows = [torch.cat([srgb, ours, (8 * (ours - srgb)).abs()], 3) for ours in (rendered, cycle)]
             picture = (255 * torch.cat(rows, 2)[0].clamp(0, 1)).round().permute(1, 2, 0).numpy().astype(np.uint8)
             write_image(folder / f"{shown.replace(' ', '_')}_{at}.png", picture)

@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         out = args.out or Path("out") / planned.name
-        source: Folders | VirtualShots = VirtualShots(
-            planned.cameras, planned.shots, planned.patch, low_key=planned.low_key
-        )
+        source: Folders | VirtualShots = VirtualShots.of(planned)
         if args.data:
             source = Folders(tuple(args.data))
         elif crew.rank == 0:

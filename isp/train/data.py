@@ -19,6 +19,7 @@ from isp.io import Picture, read_image
 from isp.pairs import Pair, Split, split
 from isp.rng import generator
 from isp.simulate import Shot
+from isp.train.plan import Plan
 
 
 class Batch(NamedTuple):
@@ -113,6 +114,11 @@ class VirtualShots:
     patch: int
     held_out: int | None = None
     low_key: float = 0.0
+
+    @staticmethod
+    def of(plan: Plan) -> VirtualShots:
+        """What a plan trains on where no data are given."""
+        return VirtualShots(plan.cameras, plan.shots, plan.patch, low_key=plan.low_key)
 
     def pairs(self, name: Split) -> list[list[VirtualPair]]:
         """The shots of a split, by camera. Raises `ValueError` for an unknown camera."""

@@ -80,7 +80,7 @@ def test_a_run_goes_on_and_starts_another(claims, tiny, tmp_path):
     full = dataclasses.replace(shorter(table["full_1"], 3), conditions=("true", "without all", "wrong iso"))
     straight = claims.measured(full, "", 2, tmp_path / "straight", cpu)
     killed = loop.Run(full.plan, tmp_path / "out" / "full_1", cpu)
-    killed.advance(loop.VirtualShots(full.plan.cameras, full.plan.shots, full.plan.patch).pairs("train"))
+    killed.advance(loop.VirtualShots.of(full.plan).pairs("train"))
     killed.save()
     parts = claims.measured(full, "", 2, tmp_path / "out", cpu)
     assert straight.psnr_db == parts.psnr_db and straight.seconds and parts.seconds

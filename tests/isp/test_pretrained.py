@@ -8,6 +8,7 @@ import torch
 import isp
 from isp import cfa, evaluate, weights
 from isp.backends.paramisp import PRETRAINED, VARIANTS, border_effect
+from isp.camera import Camera
 from isp.metrics import psnr_db
 from isp.train import plan
 from isp.train.data import VirtualPair, VirtualShots, stacked
@@ -83,12 +84,18 @@ def test_a_crop_alone_has_the_tone_of_the_whole_picture():
     assert max(apart["forward"]) < 2.0
 
 
+def cycled(srgb: torch.Tensor, camera: Camera) -> torch.Tensor:
+    """A picture through both directions."""
+    made = isp.create(SHIPPED)
+    return made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+
+
 def test_a_grey_scale_stays_grey():
     """Through the cycle, at eight brightnesses and several white balances; measured: up to 5.6 between channels."""
-    made, levels = isp.create(SHIPPED), torch.tensor([0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 0.95])
+    levels = torch.tensor([0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 0.95])
     scale = levels.repeat_interleave(24).expand(1, 3, 96, 192).contiguous()
     for pair in shots(4, 96):
-        cycle = made.forward(cfa.mosaic(made.inverse(scale, pair.camera), pair.camera.cfa), pair.camera)
+        cycle = cycled(scale, pair.camera)
         fields = 255 * cycle.view(3, 96, 8, 24)[:, :, :, 4:-4].mean((1, 3))
         assert float((fields.amax(0) - fields.amin(0)).max()) < 7
         assert float((fields.mean(0) - 255 * levels).abs().max()) < 5
@@ -96,12 +103,11 @@ def test_a_grey_scale_stays_grey():
 
 def test_nights_have_no_cast():
     """What the cycle adds to each channel of shots far darker than metered, in 255ths."""
-    made = isp.create(SHIPPED)
     nights = VirtualShots(("a7r3-virtual",), 1, 159, held_out=16, low_key=1.0).pairs("test")[0][1::2]
     added = []
     for pair in nights:
         _, srgb, camera = pair.window(0, 0, 160, 160)
-        cycle = made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
+        cycle = cycled(srgb, camera)
         added.append((255 * (cycle - srgb)).mean((0, 2, 3)))
     assert float(torch.stack(added).mean(0).abs().max()) < 1.0
     assert float(torch.stack(added).abs().max()) < 3.0
