@@ -27,6 +27,7 @@ LAYERS = (
         "isp.rng",
         "isp.photographs",
         "isp.metrics",
+        "isp.full_size",
     ),
     ("isp.scenes", "isp.develop"),
     ("isp.virtual",),

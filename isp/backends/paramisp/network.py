@@ -8,8 +8,6 @@ ParamNet turns the optical parameters into one feature vector that modulates Loc
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,8 +17,8 @@ from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.design import Design
 from isp.backends.paramisp.subnetworks import TONE_WEIGHTS, GlobalNet, LocalNet, ParamNet, features
 from isp.camera import Camera
+from isp.contract import Direction
 
-Direction = Literal["inverse", "forward"]
 MULTIPLE_OF, SMALLEST = 4, 88  # LocalNet halves twice; GlobalNet needs 85 pixels for one value after its last pooling
 
 

@@ -1,0 +1,445 @@
+"""ParamISP on photographs of any size in bounded memory: strip by strip, with the numbers of the whole image.
+
+One feature map of a photograph of 24 megapixels takes 6.1 GB, and the untiled network holds several. Cutting the photograph
+into tiles would change the result: GlobalNet and every channel attention pool over the whole image. So here every layer is
+a generator from strips of rows to strips of rows, which keeps the few rows that it still needs; layers are nested as the
+network nests them, and rows stream through all of them. A stream can run up to the next pooling and no farther:
+
+    image -> head -> pool of block 0
+             map  -> block 0 -> pool of block 1
+             map  -> block 1 -> half the size -> pool of block 2 ...
+
+Between such passes LocalNet's map is kept and written in place. What a pool needs, the next pass computes again: twice the
+convolutions of the blocks, in memory that stays in the cache, takes as long as once in memory that does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isp import cfa, color
+from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
+from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
+from isp.backends.paramisp.subnetworks import (
+    WIDTH,
+    AttentiveBlock,
+    GlobalNet,
+    LocalNet,
+    across_channels,
+    features,
+    polynomial,
+    rendered,
+)
+from isp.camera import Camera
+from isp.contract import Meter
+
+Strips = Iterable[Tensor]  # b c rows w: the rows of one map, from the top, in strips of any height
+
+STRIP_BYTES = 12e6  # of WIDTH channels in float32; half of it and twice of it measured slower
+CHUNK_BYTES = 64e6  # more than what malloc keeps for itself once it is freed
+STRIPS_IN_FLIGHT, STRIPS_IN_FLIGHT_TWICE = 36, 50  # measured, in STRIP_BYTES: what all layers of a pass hold at a time
+WARM_UP = 12  # rows that head and two blocks look upwards (1 + 5 + 5), and one more
+
+# ---------------------------------------------------------------- rows
+
+
+class Rows:
+    """A queue of rows: they come in strips, and go in any number."""
+
+    def __init__(self) -> None:
+        self._strips: deque[Tensor] = deque()
+
+    def remembering(self, strips: Strips) -> Iterator[Tensor]:
+        """The strips, each of which is queued, too."""
+        for strip in strips:
+            self._strips.append(strip)
+            yield strip
+
+    def take(self, count: int) -> Iterator[tuple[slice, Tensor]]:
+        """The next `count` rows: (which of them, the rows) in pieces."""
+        at = 0
+        while at < count:
+            strip = self._strips.popleft()
+            if strip.shape[2] > count - at:
+                self._strips.appendleft(strip[:, :, count - at :])
+                strip = strip[:, :, : count - at]
+            yield slice(at, at + strip.shape[2]), strip
+            at += strip.shape[2]
+
+
+def without_first(strips: Strips, count: int) -> Iterator[Tensor]:
+    for strip in strips:
+        if strip.shape[2] > count:
+            yield strip[:, :, count:]
+        count = max(0, count - strip.shape[2])
+
+
+def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
+    """The sum of two maps, in the strips of the first, in place."""
+    rows, others, waiting = Rows(), iter(others), 0
+    for strip in strips:
+        while waiting < strip.shape[2]:
+            waiting += sum(other.shape[2] for other in rows.remembering(itertools.islice(others, 1)))
+        for place, other in rows.take(strip.shape[2]):
+            strip[:, :, place] += other
+        waiting -= strip.shape[2]
+        yield strip
+
+
+# ---------------------------------------------------------------- layers
+
+
+def convolved(conv: nn.Conv2d, strips: Strips) -> Iterator[Tensor]:
+    """A convolution that keeps the size. The rows that come out lie half a kernel above those that came in last."""
+    frame = conv.kernel_size[0] // 2
+
+    def beyond(row: Tensor) -> Tensor:
+        outside = row.expand(-1, -1, frame, -1)
+        return outside if conv.padding_mode == "replicate" else torch.zeros_like(outside)
+
+    def within(*parts: Tensor) -> tuple[Tensor, Tensor]:
+        """(the convolution wherever all rows are known, the rows that the next strip needs)"""
+        batch, channels, _, width = parts[0].shape
+        rows = sum(part.shape[2] for part in parts)
+        padded = parts[0].new_empty(batch, rows, width + 2 * frame, channels).permute(0, 3, 1, 2)
+        inner = padded[..., frame : frame + width]
+        at = 0
+        for part in parts:
+            inner[:, :, at : at + part.shape[2]] = part
+            at += part.shape[2]
+        padded[..., :frame] = beyond(inner[..., :1].mT).mT
+        padded[..., frame + width :] = beyond(inner[..., -1:].mT).mT
+        last = inner[:, :, max(0, rows - 2 * frame) :].clone(memory_format=torch.channels_last)
+        convolution = functional.conv2d(padded, conv.weight, conv.bias) if rows > 2 * frame else inner[:, :, :0]
+        return convolution, last
+
+    held = None
+    for strip in strips:
+        convolution, held = within(beyond(strip[:, :, :1]) if held is None else held, strip)
+        if convolution.shape[2]:
+            yield convolution
+    assert held is not None, "a map has rows"
+    yield within(held, beyond(held[:, :, -1:]))[0]
+
+
+def reduced(layer: Callable[[Tensor], Tensor], size: int, strips: Strips) -> Iterator[Tensor]:
+    """A layer of stride 2 without padding, whose window has `size` rows."""
+    held: Tensor | None = None
+    for strip in strips:
+        held = strip if held is None else torch.cat([held, strip], 2)
+        rows = (held.shape[2] - size) // 2 + 1
+        if rows > 0:
+            yield layer(held[:, :, : 2 * rows - 2 + size])
+            held = held[:, :, 2 * rows :]
+
+
+def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
+    """What a block adds, before attention."""
+    return convolved(block.widen, (functional.elu(strip, inplace=True) for strip in convolved(block.narrow, strips)))
+
+
+def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
+    """Of a block on a whole map."""
+    total, largest, pixels = torch.zeros((), dtype=torch.float64), torch.tensor(-torch.inf), 0
+    for residual in residuals(block, strips):
+        total = total.to(residual.device) + residual.permute(0, 2, 3, 1).sum((1, 2)).double()
+        largest = torch.maximum(largest.to(residual.device), functional.adaptive_max_pool2d(residual, 1))
+        pixels += residual.shape[2] * residual.shape[3]
+    return block.channel_attention((total / pixels).to(largest.dtype)[:, :, None, None], largest)
+
+
+def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips: Strips) -> Iterator[Tensor]:
+    """A whole block, of which the channel attention is known."""
+    skipped, waiting = Rows(), Rows()
+    weighted = (residual.mul_(attention) for residual in residuals(block, skipped.remembering(strips)))
+    pooled = (across_channels(residual) for residual in waiting.remembering(weighted))
+    for logits in convolved(block.spatial, pooled):
+        spatial = torch.sigmoid(logits)
+        batch, _, rows, width = spatial.shape
+        feature = spatial.new_empty(batch, rows, width, WIDTH).permute(0, 3, 1, 2)
+        for place, residual in waiting.take(rows):
+            torch.mul(residual, spatial[:, :, place], out=feature[:, :, place])
+        for place, skip in skipped.take(rows):
+            feature[:, :, place] += skip
+        yield feature
+
+
+# ---------------------------------------------------------------- what is kept between passes
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How LocalNet's maps are kept: in which type, and which share of the skip connection at full size.
+
+    The rest of the skip connection is computed once more from the image, where it is needed.
+    """
+
+    dtype: torch.dtype = torch.float32
+    kept: float = 1.0
+
+    @property
+    def said(self) -> str:
+        maps = str(self.dtype).removeprefix("torch.")
+        return f"maps in {maps}" + (f", {1 - self.kept:.0%} of the skip connection twice" if self.kept < 1 else "")
+
+
+class FeatureMap:
+    """A map of `WIDTH` channels in chunks of rows, which come when they are written and go when they are done with."""
+
+    def __init__(self, image: Float[Tensor, "b 3 h w"], reduction: int, dtype: torch.dtype, meter: Meter) -> None:
+        """Of `image` at one in `reduction` of its height and width."""
+        self.batch, self.height, self.width = len(image), image.shape[2] // reduction, image.shape[3] // reduction
+        self._strip = max(2, int(STRIP_BYTES / (self.batch * self.width * WIDTH * 4)))
+        self._chunk = max(1, int(CHUNK_BYTES / STRIP_BYTES)) * self._strip
+        self._chunks: dict[int, Tensor] = {}
+        self._new = partial(image.new_empty, dtype=dtype)
+        self._meter = meter
+
+    def writing(self, strips: Strips, stop: int | None = None) -> Iterator[Tensor]:
+        """The strips, whose rows above `stop` are kept."""
+        row, stop = 0, self.height if stop is None else stop
+        for strip in strips:
+            first, last = row, row + strip.shape[2]
+            while row < min(last, stop):
+                chunk, at = divmod(row, self._chunk)
+                if chunk not in self._chunks:
+                    rows = min(self._chunk, self.height - chunk * self._chunk)
+                    self._chunks[chunk] = self._new((self.batch, rows, self.width, WIDTH))
+                rows = min(self._chunk - at, last - row)
+                part = strip[:, :, row - first : row - first + rows]
+                self._chunks[chunk][:, at : at + rows] = part.permute(0, 2, 3, 1)
+                row += rows
+            row = last
+            yield strip
+
+    def reading(self, macs: float, stop: int | None = None) -> Iterator[Tensor]:
+        """The rows above `stop`; they cost `macs` multiply-accumulates a pixel in what follows."""
+        for row in range(0, self.height if stop is None else stop, self._strip):
+            chunk, at = divmod(row, self._chunk)
+            strip = self._chunks[chunk][:, at : at + self._strip].permute(0, 3, 1, 2)
+            yield strip.float()
+            self._meter(macs * self.batch * strip.shape[2] * self.width)
+
+    def emptying(self, macs: float) -> Iterator[Tensor]:
+        """All rows for the last time: a chunk goes when its rows have been taken."""
+        for row, strip in zip(itertools.count(0, self._strip), self.reading(macs), strict=False):
+            yield strip
+            if (row + self._strip) % self._chunk == 0:
+                del self._chunks[row // self._chunk]
+        self._chunks.clear()
+
+    def forget(self, first: int) -> None:
+        """The chunks from row `first` on, with which one begins."""
+        self._chunks = {chunk: rows for chunk, rows in self._chunks.items() if chunk * self._chunk < first}
+
+    def whole_chunks(self, share: float) -> int:
+        """At least `share` of the rows, in whole chunks."""
+        return min(self.height, math.ceil(share * self.height / self._chunk) * self._chunk)
+
+
+# ---------------------------------------------------------------- the networks
+
+
+def _macs(*layers: nn.Module) -> float:
+    """Multiply-accumulates of their windows for each pixel that they see at stride 1."""
+    convs = [conv for layer in layers for conv in layer.modules() if isinstance(conv, nn.Conv2d)]
+    return float(sum(conv.weight.numel() for conv in convs if conv.kernel_size != (1, 1)))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the head of a network sees: the features of `image`, strip by strip."""
+
+    net: ParamISPNet
+    image: Float[Tensor, "b 3 h w"]
+    first: Float[Tensor, "b 3 h w"]
+    meter: Meter
+
+    def strips(self, macs: float, start: int = 0) -> Iterator[Tensor]:
+        """From row `start` on; they cost `macs` multiply-accumulates a pixel in what follows."""
+        height = self.image.shape[2]
+        rows = _rows_of_strip(self.image)
+        for row in range(start, height, rows):
+            above, below = max(0, row - 1), min(height, row + rows + 1)  # gradients see a neighbour
+            image, first = (whole[:, :, above:below] for whole in (self.image, self.first))
+            strip = features(image, first, self.net.design)[:, :, row - above : row - above + rows]
+            yield strip
+            self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
+
+
+def _rows_of_strip(image: Float[Tensor, "b c h w"]) -> int:
+    return max(2, int(STRIP_BYTES / (len(image) * image.shape[3] * WIDTH * 4)) // 2 * 2)
+
+
+def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: Storage) -> Float[Tensor, "b 3 h w"]:
+    """Each pass begins where a map is read, and ends in the pooling of a block.
+
+    Source: kim2024, Fig. 4
+    """
+    full, half, quarter = (FeatureMap(inputs.image, size, storage.dtype, inputs.meter) for size in (1, 2, 4))
+    kept = full.whole_chunks(storage.kept)
+    head, block, tail, down = (_macs(layer) for layer in (net.head, net.blocks[0], net.tail, net.down[0]))
+    shift = 0 if net.optical is None or optical is None else net.optical(optical)[:, :, None, None]
+    blocks = cast(list[AttentiveBlock], list(net.blocks))
+    attention: list[Tensor] = []
+
+    def pool(strips: Strips) -> None:
+        """Lets all rows flow to the pooling of the next block."""
+        attention.append(channel_attention(blocks[len(attention)], strips))
+
+    def act(index: int, strips: Strips) -> Iterator[Tensor]:
+        return attended(blocks[index], attention[index], strips)
+
+    def headed(macs: float, start: int = 0) -> Iterator[Tensor]:
+        return (strip.add_(shift) for strip in convolved(net.head, inputs.strips(macs, start)))
+
+    def skipped_again() -> Iterator[Tensor]:
+        """The rows of the skip connection that were not kept."""
+        begin = max(0, kept - WARM_UP)
+        return without_first(act(1, act(0, headed(head + 3 * block, begin))), kept - begin)
+
+    pool(full.writing(headed(head + block)))
+    pool(full.writing(act(0, full.reading(2 * block))))
+    pool(
+        half.writing(
+            reduced(net.down[0], 2, full.writing(act(1, full.reading((1 + 1 / 4) * block + down / 4)), stop=kept))
+        )
+    )
+    full.forget(kept)
+    pool(half.writing(act(2, half.reading(2 * block))))
+    pool(quarter.writing(reduced(net.down[1], 2, half.writing(act(3, half.reading((1 + 1 / 4) * block + down / 4))))))
+    pool(quarter.writing(act(4, quarter.reading(2 * block))))
+    pool(half.writing(added(map(net.up[0], act(5, quarter.emptying(block + down))), half.reading(block))))
+    pool(half.writing(act(6, half.reading(2 * block))))
+    skipped = full.reading(block, stop=kept)
+    if kept < full.height:
+        skipped = itertools.chain(skipped, skipped_again())
+    pool(full.writing(added(map(net.up[1], act(7, half.emptying(block + down))), skipped)))
+    pool(full.writing(act(8, full.reading(2 * block))))
+    return _plus(inputs.image, convolved(net.tail, act(9, full.emptying(block + tail))))
+
+
+def _local_mapping(net: LocalMapping, inputs: _Inputs) -> Float[Tensor, "b 3 h w"]:
+    """It pools nothing, so that one pass does."""
+    image = inputs.image
+    rows = _rows_of_strip(image)
+    strips: Strips = (image[:, :, row : row + rows] for row in range(0, image.shape[2], rows))
+    *convs, last = cast(list[nn.Conv2d], list(net.mapping))
+    for conv in convs:
+        strips = map(functional.leaky_relu, convolved(conv, strips))
+    return _plus(image, map(net.bounded, convolved(last, strips)))
+
+
+def _plus(image: Float[Tensor, "b 3 h w"], strips: Strips) -> Float[Tensor, "b 3 h w"]:
+    total, row = torch.empty_like(image), 0
+    for strip in strips:
+        place = slice(row, row + strip.shape[2])
+        torch.add(image[:, :, place], strip, out=total[:, :, place])
+        row = place.stop
+    return total
+
+
+def _global_weights(net: GlobalNet, inputs: _Inputs, optical: Tensor | None) -> Float[Tensor, "b stages n"]:
+    """Source: kim2024, Fig. 4"""
+    strips: Strips = inputs.strips(_macs(net.convs[0]) / 4)
+    for conv in net.convs:
+        strips = reduced(conv, 3, strips)
+        strips = reduced(partial(functional.max_pool2d, kernel_size=2), 2, map(functional.elu, strips))
+    total, pixels = torch.zeros((), dtype=torch.float64), 0
+    for feature in strips:
+        total = total.to(feature.device) + feature.sum((2, 3)).double()
+        pixels += feature.shape[2] * feature.shape[3]
+    return net.weights((total / pixels).float(), optical)
+
+
+def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """What acts on every pixel alone."""
+    rows = _rows_of_strip(image)
+    for row in range(0, image.shape[2], rows):
+        image[:, :, row : row + rows] = operation(image[:, :, row : row + rows])
+    return image
+
+
+def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
+    """CanoNet, strip by strip."""
+    batch, _, height, width = bayer.shape
+    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(bayer), cfa.DEMOSAIC_HALO
+    for row in range(0, height, rows):  # even, and so is the halo: the CFA phase stays
+        above = max(0, row - halo)
+        strip = net.linear(bayer[:, :, above : row + rows + halo], camera)
+        linear[:, :, row : row + rows] = strip[:, :, row - above : row - above + rows]
+    return linear
+
+
+@torch.no_grad()
+def run(
+    net: ParamISPNet, image: Float[Tensor, "b c h w"], camera: Camera, storage: Storage, meter: Meter
+) -> Float[Tensor, "b 3 h w"]:
+    """What `net(image, camera)` gives, in float32, up to rounding, or up to that of `storage`.
+
+    `meter` is told the multiply-accumulates of each step: `work` in all. Source: kim2024, Fig. 2
+    """
+    height, width = image.shape[-2:]
+    image = extended(image)
+    optical = None if net.param_net is None else net.param_net(camera)
+    if net.direction == "forward":
+        image = _linear(net, image, camera)
+    first = image
+
+    def toned(image: Tensor) -> Tensor:
+        inputs = _Inputs(net, image, first, meter)
+        if isinstance(net.global_net, GlobalNet):
+            render = partial(rendered, weights=_global_weights(net.global_net, inputs, optical))
+        else:
+            render = partial(polynomial, weights=cast(GlobalMapping, net.global_net).weights(image))
+        return _in_place(render, image.clone() if image is first else image)
+
+    def localised(image: Tensor) -> Tensor:
+        inputs = _Inputs(net, image, first, meter)
+        if isinstance(net.local_net, LocalNet):
+            return _local_net(net.local_net, inputs, optical, storage)
+        return _local_mapping(cast(LocalMapping, net.local_net), inputs)
+
+    if net.direction == "forward":
+        return toned(localised(image))[..., :height, :width]
+    sensor = localised(toned(image))
+    return _in_place(partial(color.linear_to_sensor, camera=camera), sensor)[..., :height, :width]
+
+
+# ---------------------------------------------------------------- what it takes
+
+
+def work(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
+    """Multiply-accumulates of `run` on one image."""
+    macs = 0.0
+    if isinstance(net.global_net, GlobalNet):
+        macs += _macs(net.global_net.convs[0]) / 4
+    if isinstance(net.local_net, LocalNet):
+        local = net.local_net
+        head, block, tail, down = (_macs(layer) for layer in (local.head, local.blocks[0], local.tail, local.down[0]))
+        macs += head + tail + (1 - storage.kept) * (head + 2 * block)
+        macs += (8 + 8 / 4 + 4 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+    for side in (height, width):
+        macs *= max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF)
+    return macs
+
+
+def peak_bytes(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
+    """The most memory that `run` takes beside its input, on one image."""
+    pixels = float((height + 3) * (width + 3))
+    image_bytes = 12 * pixels  # three channels in float32
+    full = WIDTH * pixels * storage.dtype.itemsize if isinstance(net.local_net, LocalNet) else 2 * image_bytes
+    maps = max(storage.kept * full + full / 4 + full / 16, full)
+    images = image_bytes * (1 if height % MULTIPLE_OF == width % MULTIPLE_OF == 0 else 2)
+    return maps + images + STRIP_BYTES * (STRIPS_IN_FLIGHT if storage.kept == 1 else STRIPS_IN_FLIGHT_TWICE)
