@@ -20,6 +20,7 @@ READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; load
 LAYERS = (
     (
         "isp.profile",
+        "isp.tiff",
         "isp.io",
         "isp.registry",
         "isp.weights",
@@ -31,8 +32,8 @@ LAYERS = (
     ("isp.scenes", "isp.develop"),
     ("isp.virtual",),
     ("isp.simulate",),
-    ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
-    ("isp.prepare", "isp.convert", "isp.train", "isp.evaluate"),
+    ("isp.layouts", "isp.pairs", "isp.findings", "isp.raw", "isp.registration"),
+    ("isp.prepare", "isp.doctor", "isp.convert", "isp.train", "isp.evaluate"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (
         "blursynth.digests",
