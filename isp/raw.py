@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8, UInt16
 
-from isp import findings, tiff
+from isp import soundness, tiff
 from isp.camera import Camera
 from isp.findings import Finding
 from isp.io import decode_jpeg
@@ -89,7 +89,7 @@ def examine(path: str | Path) -> Examination:
     optics, model, orientation = optics_of(tags), model_of(tags), orientation_of(tags)
     page, size = _main_page(path)
     said = [Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in warnings]
-    said += [findings.encoding(page)] if page is not None else []
+    said += [soundness.encoding(page)] if page is not None else []
     sensor = None
     try:
         with _opened(path) as opened:
@@ -101,7 +101,7 @@ def examine(path: str | Path) -> Examination:
             optics = other | optics
             sensor, judged = _sensor(opened, page, size)
     except ValueError as cause:
-        judged = [findings.undecodable(page, size, str(cause))]
+        judged = [soundness.undecodable(page, size, str(cause))]
     said += judged
     if sensor is None:
         return Examination(tuple(said), model, orientation, optics, None)
@@ -225,7 +225,7 @@ def _main_page(path: Path) -> tuple[tiff.Page | None, int]:
     if size == 0:
         return None, 0
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-        return findings.main_page(tiff.directories(data)), size
+        return soundness.main_page(tiff.directories(data)), size
 
 
 def _area(sizes: Any) -> Finding:
@@ -241,11 +241,11 @@ def _sensor(
     raw = raw if raw.ndim == 2 else raw[..., :3]  # the fourth colour of a linear file is always 0
     blacks = [float(level) for level in opened.black_level_per_channel]
     letters = opened.color_desc.decode(errors="replace")
-    pattern, of_pattern = findings.pattern(opened.raw_pattern, letters, 1 if raw.ndim == 2 else 3)
-    of_data = findings.data(raw, blacks, page, size)
-    black, of_levels = findings.levels(raw, blacks, float(opened.white_level))
-    matrices, of_matrix = findings.matrix(opened.rgb_xyz_matrix[:3], opened.color_matrix[:, :3])
-    gains, of_gains = findings.white_balance(opened.camera_whitebalance[:3], opened.daylight_whitebalance[:3])
+    pattern, of_pattern = soundness.pattern(opened.raw_pattern, letters, 1 if raw.ndim == 2 else 3)
+    of_data = soundness.data(raw, blacks, page, size)
+    black, of_levels = soundness.levels(raw, blacks, float(opened.white_level))
+    matrices, of_matrix = soundness.matrix(opened.rgb_xyz_matrix[:3], opened.color_matrix[:, :3])
+    gains, of_gains = soundness.white_balance(opened.camera_whitebalance[:3], opened.daylight_whitebalance[:3])
     said = [of_pattern, of_data, *of_levels, of_matrix, of_gains]
     if of_data.severity == "fatal" or pattern is None or black is None or matrices is None or gains is None:
         return None, said

@@ -21,6 +21,8 @@ LAYERS = (
     (
         "isp.profile",
         "isp.tiff",
+        "isp.findings",
+        "isp.soundness",
         "isp.io",
         "isp.registry",
         "isp.weights",
@@ -32,7 +34,7 @@ LAYERS = (
     ("isp.scenes", "isp.develop"),
     ("isp.virtual",),
     ("isp.simulate",),
-    ("isp.layouts", "isp.pairs", "isp.findings", "isp.raw", "isp.registration"),
+    ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
     ("isp.prepare", "isp.doctor", "isp.convert", "isp.train", "isp.evaluate"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (

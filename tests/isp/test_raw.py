@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from isp import cfa, color, findings
+from isp import cfa, color, soundness
 from isp.develop import bayer_of_raw
 from isp.raw import optics_of, read_embedded_jpeg, read_raw, read_tags
 
@@ -141,11 +141,11 @@ DAYLIGHT = (2.0, 1.0, 1.5)
     [(0, 1, 0), (-2, 1, 1.5), (math.nan, 1, 1.5), (math.inf, 1, 1.5), (2, 0, 1.5), (256, 256, 256), (1e30, 1, 1.5)],
 )
 def test_every_wrong_triple_is_seen(gains):
-    instead, said = findings.white_balance([*map(float, gains)], DAYLIGHT)
+    instead, said = soundness.white_balance([*map(float, gains)], DAYLIGHT)
     assert instead == (2, 1, 1.5)
     assert said.severity == "warning"
-    assert said.text.endswith("; LibRaw's daylight gains are used")
-    instead, said = findings.white_balance([*map(float, gains)], (0.0, 0.0, 0.0))
+    assert said.text.endswith("; LibRaw's daylight gains 2 1 1.5 are used")
+    instead, said = soundness.white_balance([*map(float, gains)], (0.0, 0.0, 0.0))
     assert instead is None
     assert said.severity == "fatal"
     assert said.text.startswith("expected white-balance gains, got ")
@@ -153,7 +153,7 @@ def test_every_wrong_triple_is_seen(gains):
 
 @pytest.mark.parametrize("gains", [(2, 1, 1.5), (1.1, 1, 2.6), (3.3, 1, 0.95), (512, 256, 384), (0.9, 1, 2.8)])
 def test_tungsten_shade_and_other_units_are_right(gains):
-    instead, said = findings.white_balance([*map(float, gains)], DAYLIGHT)
+    instead, said = soundness.white_balance([*map(float, gains)], DAYLIGHT)
     assert instead == (gains[0] / gains[1], 1, gains[2] / gains[1])
     assert said.severity == "ok"
 
@@ -340,7 +340,7 @@ def test_real_files_say_what_they_say(name):
     assert 0.01 < float(sensor.mean()) < 0.8
     if "NIKON_D1" in name:
         assert found.warnings == (
-            f"{path}: its white balance (1, 1, 1) is the same for all colours; LibRaw's daylight gains are used",
+            f"{path}: its white balance (1, 1, 1) is the same for all colours; LibRaw's daylight gains 2.667 1 1.095 are used",
         )
     else:
         assert found.warnings == ()
