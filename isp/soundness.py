@@ -174,7 +174,9 @@ def levels(raw: Raw, blacks: Sequence[float], white: float) -> tuple[tuple[float
     """
     red, green, blue, other = blacks
     black = (red, (green + other) / 2, blue)
-    counts = np.bincount(raw.ravel(), minlength=2**16)
+    # In parts, because bincount makes eight bytes of each pixel.
+    parts = np.array_split(raw, 1 + raw.size // 2**22)
+    counts = np.sum([np.bincount(part.ravel(), minlength=2**16) for part in parts], axis=0)
     share_up_to = counts.cumsum() / max(1, raw.size)
     least, low, middle, high, most = (int(np.searchsorted(share_up_to, share)) for share in _SHARES)
     above, at_white = (1 - float(share_up_to[int(level)]) for level in (min(white, 65535), max(0, white - 1)))

@@ -16,7 +16,7 @@ _TAGS = {
 _DEFAULTS = {
     "subfile": (0,), "bits": (1,), "compression": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,),
 }  # fmt: skip
-_MOST_VALUES, _MOST_PAGES = 2**20, 1000  # more is damage
+_MOST_VALUES, _MOST_ENTRIES, _MOST_DIRECTORIES = 2**20, 4096, 100  # more is damage
 
 
 def pages(data: bytes | mmap) -> list[Page]:
@@ -40,15 +40,18 @@ def directories(data: bytes | mmap) -> list[Page]:
         return []
     layout = _layout(data)
     found: dict[int, Page] = {}
+    seen: set[int] = set()
     ahead = [_first(data, layout)] if len(data) >= 8 else []
-    while ahead and len(found) < _MOST_PAGES:
+    # What is not readable counts too, or one damaged list of sub-directories would take minutes.
+    while ahead and len(seen) < _MOST_DIRECTORIES:
         at = ahead.pop()
-        if at and at not in found:
+        if at and at not in seen:
+            seen.add(at)
             try:
                 found[at], following = _page(data, at, layout)
             except (struct.error, ValueError):
                 continue
-            ahead += [following, *found[at].get("directories", ())]
+            ahead += [*found[at].get("directories", ()), following]
     return list(found.values())
 
 
@@ -80,6 +83,8 @@ def _page(data: bytes | mmap, at: int, layout: _Layout) -> tuple[Page, int]:
     step = struct.calcsize(order + entry) + inline
     page: Page = dict(_DEFAULTS)
     (entries,) = struct.unpack_from(order + count, data, at)
+    if entries > _MOST_ENTRIES:
+        raise ValueError(f"a directory of {entries} entries")
     at += struct.calcsize(order + count)
     for field in range(at, at + entries * step, step):
         tag, number, values = struct.unpack_from(order + entry, data, field)

@@ -227,6 +227,18 @@ def test_pixels_that_ended_early_are_refused(dng, tmp_path):
     assert "got solid zeros in 33.3%" in refused(path)
 
 
+def test_compressed_data_that_the_file_does_not_hold_are_refused():
+    """LibRaw gives zeros, or an earlier tile again, for them."""
+    page = {"compression": (7,), "offsets": (8, 500), "counts": (492, 500)}
+    assert soundness.data(RAW, (100.0,), page, 1000).severity == "ok"
+    assert (
+        "a whole RAW file of at least 1000 bytes, got 999; it is truncated"
+        in soundness.data(RAW, (100.0,), page, 999).text
+    )
+    # Of uncompressed data LibRaw says itself what is missing; their directories are sometimes wrong.
+    assert soundness.data(RAW, (100.0,), page | {"compression": (1,)}, 999).severity == "ok"
+
+
 def test_a_blown_out_last_row_is_a_picture(read):
     bright = RAW.copy()
     bright[-4:] = 4000
