@@ -22,6 +22,7 @@ from isp.findings import Finding, optics, orientation, verdict
 if TYPE_CHECKING:
     from isp.camera import Camera
     from isp.contract import Limits
+
 DONE, BAD_DATA, INTERRUPTED = 0, 1, 130
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}

@@ -238,6 +238,8 @@ def _sensor(
 ) -> tuple[tuple[UInt16[np.ndarray, "h w"], dict[str, Any]] | None, list[Finding]]:
     """((the visible mosaic, what `Camera` wants to know of the sensor), or None where a finding is fatal; findings)"""
     raw = np.array(opened.raw_image_visible)
+    if raw.ndim not in (2, 3) or raw.dtype != np.uint16:
+        raise ValueError(f"pixels of the type {raw.dtype}")
     raw = raw if raw.ndim == 2 else raw[..., :3]  # the fourth colour of a linear file is always 0
     blacks = [float(level) for level in opened.black_level_per_channel]
     letters = opened.color_desc.decode(errors="replace")
