@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from numpy.typing import NDArray
 
+from isp import tiff
+
 Picture = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -254,12 +256,6 @@ def _jpeg_header(data: bytes, where: str) -> _Header:
     raise _truncated(where, "JPEG")
 
 
-_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_TIFF_TAGS = {
-    254: "subfile", 256: "width", 257: "height", 258: "bits", 262: "colours", 273: "offsets", 277: "channels",
-    279: "counts", 284: "planes", 324: "tiles", 339: "format",
-}  # fmt: skip
-_TIFF_DEFAULTS = {"subfile": (0,), "bits": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,)}
 _GREY, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
 _TIFF_CHANNELS = {  # of (bits, colours), as far as OpenCV reads them right
     (8, _GREY): (1,), (8, _RGB): (3, 4), (8, _PALETTE): (1,), (8, _YCBCR): (3,), (16, _GREY): (1,), (16, _RGB): (3, 4),
@@ -269,7 +265,7 @@ _TIFF_CHANNELS = {  # of (bits, colours), as far as OpenCV reads them right
 def _tiff_header(data: bytes, where: str) -> _Header:
     """Read the directory of every page: OpenCV gives wrong pixels for some tiles, planes, inverted grey and CMYK."""
     try:
-        page, *others = _tiff_pages(data)
+        page, *others = tiff.pages(data)
         width, height = page["width"][0], page["height"][0]
     except (struct.error, KeyError, ValueError) as cause:
         raise _truncated(where, "TIFF") from cause
@@ -286,31 +282,6 @@ def _tiff_header(data: bytes, where: str) -> _Header:
     if not offsets or len(offsets) != len(counts) or max(map(sum, zip(offsets, counts, strict=True))) > len(data):
         raise _truncated(where, "TIFF")
     return _Header(width, height, alpha=channels == 4)
-
-
-def _tiff_pages(data: bytes) -> list[dict[str, tuple[int, ...]]]:
-    """The tags we know, page by page. Raises `struct.error` where the file ends early, `ValueError` for a loop."""
-    order = "<" if data.startswith(b"II") else ">"
-    big = struct.unpack_from(order + "H", data, 2) == (43,)
-    count, entry, offset, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
-    step = struct.calcsize(order + entry) + inline
-    pages: dict[int, dict[str, tuple[int, ...]]] = {}
-    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
-    while at:
-        if at in pages:
-            raise ValueError("the pages form a loop")
-        page = pages[at] = dict(_TIFF_DEFAULTS)
-        (entries,) = struct.unpack_from(order + count, data, at)
-        at += struct.calcsize(order + count)
-        for field in range(at, at + entries * step, step):
-            tag, number, values = struct.unpack_from(order + entry, data, field)
-            if tag in _TIFF_TAGS and number in _TIFF_NUMBERS and values > 0:
-                form, start = f"{order}{values}{_TIFF_NUMBERS[number]}", field + step - inline
-                if struct.calcsize(form) > inline:
-                    (start,) = struct.unpack_from(order + offset, data, start)
-                page[_TIFF_TAGS[tag]] = struct.unpack_from(form, data, start)
-        (at,) = struct.unpack_from(order + offset, data, at + entries * step)
-    return list(pages.values())
 
 
 _FORMATS = {
