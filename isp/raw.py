@@ -78,7 +78,7 @@ def read_raw(path: str | Path) -> RawImage:
         white=torch.tensor([white], dtype=torch.float32),
         **{field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None},
     )
-    orientation = _orientation(tags) or _ORIENTATION_OF_FLIP.get(flip, 1)
+    orientation = orientation_of(tags) or _ORIENTATION_OF_FLIP.get(flip, 1)
     return RawImage(raw, camera, orientation, known, tuple(warnings))
 
 
@@ -146,7 +146,8 @@ def _positive(value: object) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
-def _orientation(tags: Mapping[str, Any]) -> int | None:
+def orientation_of(tags: Mapping[str, Any]) -> int | None:
+    """EXIF orientation, 1..8, or None."""
     tag = tags.get("Image Orientation")
     value = tag.values[0] if tag is not None and len(tag.values) else None
     return value if isinstance(value, int) and 1 <= value <= 8 else None

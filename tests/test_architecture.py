@@ -32,7 +32,8 @@ LAYERS = (
     ("isp.virtual",),
     ("isp.simulate",),
     ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
-    ("isp.prepare", "isp.convert", "isp.train", "isp.evaluate"),
+    ("isp.full_size", "isp.fusion", "isp.sidecar", "isp.shot", "isp.settings"),
+    ("isp.prepare", "isp.convert", "isp.train", "isp.evaluate", "isp.darkroom", "isp.apply"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (
         "blursynth.digests",
