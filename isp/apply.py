@@ -185,7 +185,7 @@ def results_of(args: argparse.Namespace) -> dict[Path, list[Path]]:
         for result in planned[path]:
             if result in owner:
                 raise ValueError(
-                    f"{path}: expected one file of that name, got {owner[result]} too; give them one by one"
+                    f"{path}: expected one file of that name, got {owner[result]} too; give it in a call with another --out"
                 )
             if result.resolve() in sources:
                 raise ValueError(f"{result}: expected a place for a result, got a file to read; choose another --out")
@@ -279,16 +279,23 @@ def _run(args: argparse.Namespace) -> int:
     try:
         planned = results_of(args)
         work = work_of(args)
-        args.out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as problem:
         sys.stderr.write(f"{problem}\n")
+        return USAGE
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        sys.stderr.write(
+            f"--out {args.out}: expected a folder to write into, got: {problem.strerror}; choose another\n"
+        )
         return USAGE
     failed = []
     for path, results in planned.items():
         try:
             work(path, results)
         except (OSError, ValueError) as problem:
-            sys.stderr.write(f"{problem}\n")
+            said = str(problem)
+            sys.stderr.write(f"{said if said.startswith(str(path)) else f'{path}: {said}'}\n")
             failed.append(str(path))
         else:
             sys.stdout.writelines(f"{result}\n" for result in results)

@@ -124,7 +124,7 @@ def _camera_of(path: Path, photograph: Photograph, choice: Choice) -> Camera:
 
 
 def _sensor(camera_isp: ISP, photograph: Photograph, camera: Camera, bench: Bench) -> Float[Tensor, "1 3 h w"]:
-    settings.check_fit(camera_isp, camera)
+    settings.check_known(camera_isp, camera)
     height, width = photograph.picture.shape[:2]
     # In one expression, so that no second whole picture stays alive.
     srgb = _extended(shot.planes_of(photograph.picture).to(bench.device), camera_isp)
@@ -132,7 +132,8 @@ def _sensor(camera_isp: ISP, photograph: Photograph, camera: Camera, bench: Benc
 
 
 def _srgb(camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, bench: Bench) -> Float[Tensor, "1 3 h w"]:
-    settings.check_fit(camera_isp, camera)
+    settings.check_known(camera_isp, camera)
+    settings.check_rendered(camera_isp, camera)
     height, width = bayer.shape[-2:]
     bayer = _extended(bayer.to(bench.device), camera_isp)
     return full_size.forward(camera_isp, bayer, camera.to(bench.device), bench.memory_bytes)[..., :height, :width]

@@ -14,7 +14,7 @@ def fused(exposures: Iterable[Float[Tensor, "1 3 h w"]]) -> Float[Tensor, "1 3 h
     """One sRGB image in [0, 1] of several; every pixel weighs by contrast, saturation and how near 1/2 it is.
 
     Raises `ValueError` where there is none.
-    Source: mertens2007, §3; by OpenCV
+    Computed by OpenCV. Source: mertens2007, §3
     """
     import cv2
 

@@ -159,20 +159,23 @@ def unknown_optics(camera: Camera) -> list[str]:
     return [field for field in OPTICS if getattr(camera, field) is None]
 
 
-def check_fit(camera_isp: ISP, camera: Camera) -> None:
-    """Raises `ValueError` where the ISP cannot render shots of that camera."""
-    limits, of = camera_isp.limits, f'camera "{camera.name[0]}"'
-    if camera.cfa[0] not in limits.cfas:
-        raise ValueError(
-            f"{camera_isp.name}: needs the CFA pattern {' or '.join(limits.cfas)}, got {camera.cfa[0]} ({of}); "
-            "choose another ISP"
-        )
-    missing = [field for field in limits.needs if getattr(camera, field) is None]
+def check_known(camera_isp: ISP, camera: Camera) -> None:
+    """Raises `ValueError` where the ISP needs a value that the camera does not have."""
+    missing = [field for field in camera_isp.limits.needs if getattr(camera, field) is None]
     if missing:
         options = ", ".join("--" + field.replace("_", "-") for field in missing)
         raise ValueError(
-            f"{camera_isp.name}: needs a known {', '.join(missing)}, got none ({of}); give {options}, "
-            "or choose another ISP"
+            f"{camera_isp.name}: needs a known {', '.join(missing)}, got none; give {options}, or choose another --isp"
+        )
+
+
+def check_rendered(camera_isp: ISP, camera: Camera) -> None:
+    """Raises `ValueError` where the ISP cannot render mosaics of that camera."""
+    limits = camera_isp.limits
+    if camera.cfa[0] not in limits.cfas:
+        patterns = " or ".join(limits.cfas)
+        raise ValueError(
+            f"{camera_isp.name}: needs the CFA pattern {patterns}, got {camera.cfa[0]}; choose another --isp"
         )
     if limits.needs_reference:
-        raise ValueError(f"{camera_isp.name}: needs the sRGB image of the same scene, got none; choose another ISP")
+        raise ValueError(f"{camera_isp.name}: needs the sRGB image of the same scene, got none; choose another --isp")

@@ -17,7 +17,7 @@ from torch import Tensor
 from isp import cfa, color, sidecar, tone
 from isp.camera import Camera
 from isp.io import Picture, read_image
-from isp.raw import RawImage, optics_of, orientation_of, read_raw, read_tags
+from isp.raw import RAW_SUFFIXES, RawImage, optics_of, orientation_of, read_raw, read_tags
 from isp.registration import turned_back
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -44,11 +44,15 @@ def read_photograph(path: Path) -> Photograph:
 
     Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be read completely.
     """
+    if path.suffix.lower() in RAW_SUFFIXES:
+        raise ValueError(f"{path}: expected a picture, got a RAW file; isp.apply forward makes a picture of it")
     upright_picture = read_image(path)
     tags, unread = read_tags(path)
     known = {field: value for field, value in optics_of(tags).items() if value is not None}
     orientation = orientation_of(tags) or 1
-    make, model = (str(tags.get(f"Image {name}", "")).strip("\0 ") for name in ("Make", "Model"))
+    make, model = (
+        "".join(filter(str.isprintable, str(tags.get(f"Image {name}", "")))).strip() for name in ("Make", "Model")
+    )
     return Photograph(
         turned_back(upright_picture, orientation),
         known,
@@ -179,7 +183,7 @@ def exif_block(model: str, camera: Camera) -> bytes:
     from PIL.Image import Exif
     from PIL.TiffImagePlugin import IFDRational
 
-    make, _, name = (part.encode("ascii", "replace").decode() for part in model.rpartition("/"))
+    make, _, name = (part[:200].encode("ascii", "replace").decode() for part in model.rpartition("/"))
     block = Exif()
     for tag, entry in ((0x010F, make), (0x0110, name), (0x0112, 1)):
         if entry:
