@@ -5,9 +5,10 @@ Every function takes the file, the paths of its results, and what all files shar
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def transfer(
     Source: kim2024, §S2.2
     """
     photograph = shot.read_photograph(path)
-    source = _camera_of(path, photograph, choices[0])
+    source = _camera_of(path, photograph, choices[0], option="--from-camera")
     target = settings.with_optics(choices[1].camera, photograph.optics)
     linear = color.sensor_to_linear(_sensor(isps[0], photograph, source, bench), source.to(bench.device))
     bayer = cfa.mosaic(color.linear_to_sensor(linear, target.to(bench.device)), target.cfa)
@@ -92,9 +93,22 @@ def hdr(
     Source: kim2024, §5
     """
     photograph = shot.read_photograph(path)
+    height, width = photograph.picture.shape[:2]
+    needed = fusion.needed_bytes(len(gains), height, width)
+    if needed > bench.memory_bytes:
+        raise ValueError(
+            f"{path}: expected {needed / 2**30:.2g} GB of memory to fuse {len(gains)} exposures of {height}x{width}, "
+            f"got {bench.memory_bytes / 2**30:.2g}; give more --memory, or fewer --gains"
+        )
     camera = _camera_of(path, photograph, choice)
     bayer = cfa.mosaic(_sensor(camera_isp, photograph, camera, bench), camera.cfa)
-    srgb = fusion.fused(_srgb(camera_isp, bayer * gain, camera, bench) for gain in gains)
+
+    def exposures() -> Iterator[Float[Tensor, "1 3 h w"]]:
+        for done, gain in enumerate(gains):
+            left = bench.memory_bytes - 12 * done * height * width  # those that wait for being fused
+            yield _srgb(camera_isp, bayer * gain, camera, dataclasses.replace(bench, memory_bytes=left))
+
+    srgb = fusion.fused(exposures())
     _write_rendering(results[0], srgb, photograph.orientation, photograph.model, camera, bench)
     _write_comparison(results[1], photograph, srgb)
 
@@ -115,10 +129,10 @@ def _say_unknown(path: Path, camera: Camera) -> None:
 # ---------------------------------------------------------------- through the ISP
 
 
-def _camera_of(path: Path, photograph: Photograph, choice: Choice) -> Camera:
+def _camera_of(path: Path, photograph: Photograph, choice: Choice, option: str = "--camera") -> Camera:
     camera = settings.with_optics(choice.camera, photograph.optics)
     say(photograph.warnings)
-    say(f"{path}: {remark}" for remark in settings.remarks(choice, photograph.model))
+    say(f"{path}: {remark}" for remark in settings.remarks(choice, photograph.model, option))
     _say_unknown(path, camera)
     return camera
 

@@ -58,26 +58,29 @@ def from_profile(name: str | None, settings: Settings) -> Choice:
 
     Raises `ValueError` for an unknown profile, and where neither profile nor settings give matrix and white balance.
     """
-    notes = [] if name else [f"camera: {PROFILE}, which the bundled weights are for; --camera or --like choose another"]
+    notes = [] if name else [f"camera: {PROFILE}, that of the bundled weights, as none is named"]
     name = name or PROFILE
     try:
         known = profile.load(name)
     except OSError as cause:
-        raise ValueError(f"--camera {name}: expected a profile there, got {cause.strerror}; check the path") from cause
+        raise ValueError(f"camera {name}: expected a profile there, got {cause.strerror}; check the path") from cause
     coefficients = known.xyz_to_sensor
     if settings.white_balance is not None:
         red, blue = settings.white_balance
     elif coefficients is not None:
         red, _, blue = color.daylight_white_balance(coefficients).tolist()
-        notes.append(f"white balance: red {red:.3f}, blue {blue:.3f}, daylight of {name}; --white-balance changes it")
+        notes.append(f"white balance: red {red:.3f}, blue {blue:.3f}, daylight of {name}, as none is given")
     else:
         raise ValueError(
-            f"--camera {name}: expected LibRaw coefficients, from which daylight follows, got none; give --white-balance"
+            f"camera {name}: expected LibRaw coefficients, from which daylight follows, got none; "
+            "give its white balance, or choose another camera"
         )
     if settings.matrix is not None:
         known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(settings.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
-        raise ValueError(f"--camera {name}: expected one matrix, got one for each of its shots; give --matrix")
+        raise ValueError(
+            f"camera {name}: expected one matrix, got one for each of its shots; give it, or choose another camera"
+        )
     return Choice(changed(known.camera((red, blue)), settings), name, notes=tuple(notes))
 
 
@@ -143,15 +146,15 @@ def _checked(camera: Camera) -> Camera:
 # ---------------------------------------------------------------- what does not go together
 
 
-def remarks(choice: Choice, model: str) -> list[str]:
-    """What speaks for another choice for a photograph taken with `model`, "make/model" of its EXIF or empty."""
+def remarks(choice: Choice, model: str, option: str) -> list[str]:
+    """What speaks for another choice, made by `option`, for a photograph that says it was taken with `model`."""
     if choice.like is not None:
         differs = bool(model) and model != choice.of
         return [f"taken with {model}, but --like {choice.like} with {choice.of}"] * differs
     make, _, name = model.lower().rpartition("/")
     # Nikon repeats its name in the model, Sony and Samsung do not.
     own = [each for each in profile.names() if profile.load(each).model.lower() in (name, f"{make} {name}")]
-    return [f"taken with {model}; --camera {each} would use its matrix" for each in own if each != choice.of]
+    return [f"taken with {model}; {option} {each} would use its matrix" for each in own if each != choice.of]
 
 
 def unknown_optics(camera: Camera) -> list[str]:

@@ -185,8 +185,8 @@ def test_what_is_assumed_is_said(photo, out):
     path = photo()
     lines = run("inverse", path, "--out", out)[2]
     assert lines[0].startswith("isp: paramisp/a7r3-virtual")
-    assert lines[1].startswith("camera: a7r3")
-    assert lines[2].startswith("white balance: red 2.739, blue 1.369, daylight of a7r3")
+    assert lines[1] == "camera: a7r3, that of the bundled weights, as none is named"
+    assert lines[2] == "white balance: red 2.739, blue 1.369, daylight of a7r3, as none is given"
     assert (
         f"{path}: iso, exposure_s, f_number, focal_mm unknown and left out; options of these names give them" in lines
     )
@@ -470,6 +470,22 @@ def test_the_memory_budget_reaches_the_engine(photo, out, monkeypatch):
         assert "expected more memory" in refused(path, "inverse", path, *PAIR, "--out", out, *given)
     assert budgets[:3] == [3 * 2**29, 2**29, 8_000_000]
     assert 2**26 < budgets[3] < 2**45
+
+
+def test_exposures_that_wait_for_being_fused_count(photo, out, monkeypatch):
+    budgets = []
+
+    def forward(camera_isp, bayer, camera, memory_bytes):
+        budgets.append(memory_bytes)
+        return camera_isp.forward(bayer, camera)
+
+    monkeypatch.setattr(full_size, "forward", forward)
+    path = photo(picture=photograph(100, 100))
+    assert run("hdr", path, *PAIR, "--gains", "1,2,3", "--memory", "2M", "--out", out)[0] == apply.DONE
+    assert budgets == [2**21, 2**21 - 120_000, 2**21 - 240_000]
+    assert "to fuse 3 exposures of 100x100, got 0.00098" in refused(
+        path, "hdr", path, *PAIR, "--gains", "1,2,3", "--memory", "1M", "--out", out, "--force"
+    )
 
 
 def test_numbers_that_are_none_are_no_picture(photo, out, monkeypatch):
