@@ -135,6 +135,14 @@ def test_small_and_odd_sizes(photo, out, size, isp):
     assert read_image(out / "photo_hdr_before_after.jpg").shape == (size[0], 2 * size[1], 3)
 
 
+@pytest.mark.parametrize("pattern", cfa.PATTERNS)
+def test_mirrors_keep_the_phase(pattern):
+    flat = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None].expand(1, 3, 16, 16)
+    whole = cfa.mosaic(flat, [pattern])
+    for height, width in ((2, 2), (3, 2), (5, 7)):
+        assert torch.equal(shot.mirrored(whole[..., :height, :width], 16, 15), whole[..., :15])
+
+
 def test_less_than_a_cell_is_refused(photo, out):
     path = photo(picture=photograph(2, 8)[:1])
     assert "expected at least 2x2 pixels, got 1x8" in refused(path, "inverse", path, *PAIR, "--out", out)
@@ -279,6 +287,8 @@ def test_results_carry_the_exif_that_matters(photo, out, form):
         assert orientation_of(tags) == 1
         assert optics_of(tags) == pytest.approx(OPTICS)
         assert read_image(result).shape == (160, 120, 3)
+        with Image.open(result) as opened:
+            opened.verify()  # checksums of a PNG
     assert read_image(made[0]).dtype == (np.uint16 if form == "png16" else np.uint8)
 
 
