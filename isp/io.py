@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +48,10 @@ def read_image(path: str | Path) -> Picture:
     return _decode(data, str(path))
 
 
-def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95) -> None:
+def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95, exif: bytes = b"") -> None:
     """Write RGB or grey, `uint8` or `uint16` (JPEG: `uint8` only), as what the suffix says.
 
-    The file appears whole or not at all. `quality` in 1..100 is JPEG's.
+    The file appears whole or not at all. `quality` in 1..100 is JPEG's. `exif` is a TIFF structure, for PNG and JPEG.
 
     Raises `ValueError` for an image or suffix that cannot be written, `FileNotFoundError` where the folder is missing.
     """
@@ -59,6 +60,8 @@ def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95) -> 
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f'{path}: expected a name ending in {_suffixes()}, got "{path.suffix}"; rename it')
     data = _encode(suffix, image, quality, str(path))
+    if exif:
+        data = _with_exif(data, exif, str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder {path.parent}, got none; make it first")
     if path.is_dir():
@@ -143,6 +146,18 @@ def _encode(suffix: str, image: NDArray[Any], quality: int, where: str) -> bytes
         size = f"{image.shape[0]}x{image.shape[1]}"
         raise ValueError(f"{where}: expected a size that {suffix} can hold, got {size}; make it smaller")
     return bytes(data)
+
+
+def _with_exif(data: bytes, exif: bytes, where: str) -> bytes:
+    """A PNG with an eXIf chunk behind its header, or a JPEG with an APP1 segment in front."""
+    if data.startswith(_JPEG) and len(exif) < 2**16 - 8:
+        segment = b"Exif\0\0" + exif
+        return data[:2] + struct.pack(">2sH", b"\xff\xe1", len(segment) + 2) + segment + data[2:]
+    if data.startswith(_PNG):
+        end, chunk = len(_PNG) + 25, b"eXIf" + exif  # IHDR has 13 bytes, and 12 around them
+        framed = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:end] + framed + data[end:]
+    raise ValueError(f"{where}: expected a PNG or a JPEG for {len(exif)} bytes of EXIF; leave them out, or choose one")
 
 
 # ---------------------------------------------------------------- decoding
