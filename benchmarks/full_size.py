@@ -74,7 +74,7 @@ def one(direction: Direction, height: int, width: int, budget: float, result: st
     camera_isp = create("a7r3-virtual", "cpu")
     began = time.monotonic()
     if budget:
-        found = getattr(full_size, direction)(camera_isp, image, camera, budget)
+        found = getattr(full_size, direction)(camera_isp, image, camera, int(budget))
     else:
         found = strips.run(camera_isp.networks[direction], image, camera, Storage(), lambda macs: None)
     seconds = time.monotonic() - began

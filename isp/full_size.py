@@ -28,7 +28,7 @@ BYTES_A_PIXEL = 200  # of a parametric ISP at once, float32: its input, output a
 
 
 def inverse(
-    camera_isp: ISP, srgb: Float[Tensor, "1 3 h w"], camera: Camera, memory_bytes: float
+    camera_isp: ISP, srgb: Float[Tensor, "1 3 h w"], camera: Camera, memory_bytes: int
 ) -> Float[Tensor, "1 3 h w"]:
     """`sensor` of one photograph, with the process within `memory_bytes`; says on stderr how, and how far it is.
 
@@ -38,13 +38,13 @@ def inverse(
 
 
 def forward(
-    camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, memory_bytes: float
+    camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, memory_bytes: int
 ) -> Float[Tensor, "1 3 h w"]:
     """sRGB in [0, 1] of one mosaic, else as `inverse`."""
     return _run(camera_isp, "forward", bayer, camera, memory_bytes)
 
 
-def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, memory_bytes: float) -> Tensor:
+def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, memory_bytes: int) -> Tensor:
     height, width = image.shape[-2:]
     ways: Sequence[Way] = (_local(camera_isp, direction, image),)
     if isinstance(camera_isp, Bounded):

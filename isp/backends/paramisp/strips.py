@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -46,9 +46,10 @@ from isp.contract import Meter
 
 Strips = Iterable[Tensor]  # b c rows w: the rows of one map, from the top, in strips of any height
 
-STRIP_BYTES = 12e6  # of WIDTH channels in float32; half of it and twice of it measured slower
-CHUNK_BYTES = 64e6  # more than what malloc keeps for itself once it is freed
-STRIPS_IN_FLIGHT, STRIPS_IN_FLIGHT_TWICE = 36, 50  # measured, in STRIP_BYTES: what all layers of a pass hold at a time
+STRIP_BYTES = 8e6  # of WIDTH channels in float32; half of it measured slower, twice of it takes more memory
+CHUNK_BYTES = 48e6  # more than what malloc keeps for itself once it is freed
+STRIPS_IN_FLIGHT, STRIPS_IN_FLIGHT_TWICE = 44, 60  # measured, in STRIP_BYTES: what all layers of a pass hold at a time
+GROUPS = 32  # or more, of chunks that are kept or spared
 WARM_UP = 12  # rows that head and two blocks look upwards (1 + 5 + 5), and one more
 
 # ---------------------------------------------------------------- rows
@@ -78,11 +79,16 @@ class Rows:
             at += strip.shape[2]
 
 
-def without_first(strips: Strips, count: int) -> Iterator[Tensor]:
+def between(strips: Strips, start: int, stop: int) -> Iterator[Tensor]:
+    """The rows from `start` to `stop`; no strip is asked for after them."""
+    row = 0
     for strip in strips:
-        if strip.shape[2] > count:
-            yield strip[:, :, count:]
-        count = max(0, count - strip.shape[2])
+        wanted = strip[:, :, max(0, start - row) : max(0, stop - row)]
+        if wanted.shape[2]:
+            yield wanted
+        row += strip.shape[2]
+        if row >= stop:
+            return
 
 
 def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
@@ -206,46 +212,63 @@ class FeatureMap:
         self._new = partial(image.new_empty, dtype=dtype)
         self._meter = meter
 
-    def writing(self, strips: Strips, stop: int | None = None) -> Iterator[Tensor]:
-        """The strips, whose rows above `stop` are kept."""
-        row, stop = 0, self.height if stop is None else stop
+    def writing(self, strips: Strips, spared: Collection[int] = ()) -> Iterator[Tensor]:
+        """The strips, whose rows are kept but for those of the chunks that are spared."""
+        row = 0
         for strip in strips:
             first, last = row, row + strip.shape[2]
-            while row < min(last, stop):
+            while row < last:
                 chunk, at = divmod(row, self._chunk)
-                if chunk not in self._chunks:
-                    rows = min(self._chunk, self.height - chunk * self._chunk)
-                    self._chunks[chunk] = self._new((self.batch, rows, self.width, WIDTH))
                 rows = min(self._chunk - at, last - row)
-                part = strip[:, :, row - first : row - first + rows]
-                self._chunks[chunk][:, at : at + rows] = part.permute(0, 2, 3, 1)
+                if chunk not in spared:
+                    if chunk not in self._chunks:
+                        shape = self.batch, len(self._rows(chunk)), self.width, WIDTH
+                        self._chunks[chunk] = self._new(shape)
+                    part = strip[:, :, row - first : row - first + rows]
+                    self._chunks[chunk][:, at : at + rows] = part.permute(0, 2, 3, 1)
                 row += rows
-            row = last
             yield strip
 
-    def reading(self, macs: float, stop: int | None = None) -> Iterator[Tensor]:
-        """The rows above `stop`; they cost `macs` multiply-accumulates a pixel in what follows."""
-        for row in range(0, self.height if stop is None else stop, self._strip):
-            chunk, at = divmod(row, self._chunk)
-            strip = self._chunks[chunk][:, at : at + self._strip].permute(0, 3, 1, 2)
-            yield strip.float()
-            self._meter(macs * self.batch * strip.shape[2] * self.width)
+    def reading(
+        self, macs: float, chunks: Iterable[int] | None = None, going: Collection[int] = ()
+    ) -> Iterator[Tensor]:
+        """The rows of `chunks`, or of all; they cost `macs` multiply-accumulates a pixel in what follows.
+
+        A chunk that is among those `going` is forgotten when its rows have been taken.
+        """
+        for chunk in self.chunks if chunks is None else chunks:
+            for strip in torch.split(self._chunks[chunk], self._strip, 1):
+                yield strip.permute(0, 3, 1, 2).float()
+                self._meter(macs * self.batch * strip.shape[1] * self.width)
+            if chunk in going:
+                del self._chunks[chunk]
 
     def emptying(self, macs: float) -> Iterator[Tensor]:
-        """All rows for the last time: a chunk goes when its rows have been taken."""
-        for row, strip in zip(itertools.count(0, self._strip), self.reading(macs), strict=False):
-            yield strip
-            if (row + self._strip) % self._chunk == 0:
-                del self._chunks[row // self._chunk]
-        self._chunks.clear()
+        """All rows for the last time."""
+        return self.reading(macs, going=self.chunks)
 
-    def forget(self, first: int) -> None:
-        """The chunks from row `first` on, with which one begins."""
-        self._chunks = {chunk: rows for chunk, rows in self._chunks.items() if chunk * self._chunk < first}
+    @property
+    def chunks(self) -> range:
+        return range(math.ceil(self.height / self._chunk))
 
-    def whole_chunks(self, share: float) -> int:
-        """At least `share` of the rows, in whole chunks."""
-        return min(self.height, math.ceil(share * self.height / self._chunk) * self._chunk)
+    def _rows(self, chunk: int) -> range:
+        return range(chunk * self._chunk, min(self.height, (chunk + 1) * self._chunk))
+
+    def spared(self, kept: float) -> frozenset[int]:
+        """The chunks to leave out so that at most `kept` of the rows stay.
+
+        They lie evenly, so that at any time what this map has given up makes room for the one that grows; and several
+        together, since what is computed again begins some rows above.
+        """
+        together = max(1, len(self.chunks) // GROUPS)
+        groups = ((chunk, chunk // together) for chunk in self.chunks)
+        return frozenset(chunk for chunk, group in groups if math.floor((group + 1) * kept) == math.floor(group * kept))
+
+    def runs(self, spared: Collection[int]) -> Iterator[tuple[bool, range, list[int]]]:
+        """All chunks from the top: (whether they are spared, their rows, the chunks)."""
+        for missing, group in itertools.groupby(self.chunks, lambda chunk: chunk in spared):
+            chunks = list(group)
+            yield missing, range(self._rows(chunks[0]).start, self._rows(chunks[-1]).stop), chunks
 
 
 # ---------------------------------------------------------------- the networks
@@ -288,7 +311,7 @@ def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: 
     Source: kim2024, Fig. 4
     """
     full, half, quarter = (FeatureMap(inputs.image, size, storage.dtype, inputs.meter) for size in (1, 2, 4))
-    kept = full.whole_chunks(storage.kept)
+    spared = full.spared(storage.kept)
     head, block, tail, down = (_macs(layer) for layer in (net.head, net.blocks[0], net.tail, net.down[0]))
     shift = 0 if net.optical is None or optical is None else net.optical(optical)[:, :, None, None]
     blocks = cast(list[AttentiveBlock], list(net.blocks))
@@ -304,28 +327,29 @@ def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: 
     def headed(macs: float, start: int = 0) -> Iterator[Tensor]:
         return (strip.add_(shift) for strip in convolved(net.head, inputs.strips(macs, start)))
 
-    def skipped_again() -> Iterator[Tensor]:
-        """The rows of the skip connection that were not kept."""
-        begin = max(0, kept - WARM_UP)
-        return without_first(act(1, act(0, headed(head + 3 * block, begin))), kept - begin)
+    def skipped() -> Iterator[Tensor]:
+        """The skip connection at full size; what was spared of it is computed once more."""
+        for missing, rows, chunks in full.runs(spared):
+            if missing:
+                begin = max(0, rows.start - WARM_UP)
+                again = act(1, act(0, headed(head + 3 * block, begin)))
+                yield from between(again, rows.start - begin, rows.stop - begin)
+            else:
+                yield from full.reading(block, chunks)
 
     pool(full.writing(headed(head + block)))
     pool(full.writing(act(0, full.reading(2 * block))))
-    pool(
-        half.writing(
-            reduced(net.down[0], 2, full.writing(act(1, full.reading((1 + 1 / 4) * block + down / 4)), stop=kept))
-        )
-    )
-    full.forget(kept)
+    encoded = full.writing(act(1, full.reading((1 + 1 / 4) * block + down / 4, going=spared)), spared)
+    pool(half.writing(reduced(net.down[0], 2, encoded)))
     pool(half.writing(act(2, half.reading(2 * block))))
-    pool(quarter.writing(reduced(net.down[1], 2, half.writing(act(3, half.reading((1 + 1 / 4) * block + down / 4))))))
+    encoded = half.writing(act(3, half.reading((1 + 1 / 4) * block + down / 4)))
+    pool(quarter.writing(reduced(net.down[1], 2, encoded)))
     pool(quarter.writing(act(4, quarter.reading(2 * block))))
-    pool(half.writing(added(map(net.up[0], act(5, quarter.emptying(block + down))), half.reading(block))))
+    decoded = map(net.up[0], act(5, quarter.emptying(block + down)))
+    pool(half.writing(added(decoded, half.reading(block))))
     pool(half.writing(act(6, half.reading(2 * block))))
-    skipped = full.reading(block, stop=kept)
-    if kept < full.height:
-        skipped = itertools.chain(skipped, skipped_again())
-    pool(full.writing(added(map(net.up[1], act(7, half.emptying(block + down))), skipped)))
+    decoded = map(net.up[1], act(7, half.emptying(block + down)))
+    pool(full.writing(added(decoded, skipped())))
     pool(full.writing(act(8, full.reading(2 * block))))
     return _plus(inputs.image, convolved(net.tail, act(9, full.emptying(block + tail))))
 
@@ -440,6 +464,7 @@ def peak_bytes(net: ParamISPNet, height: int, width: int, storage: Storage) -> f
     pixels = float((height + 3) * (width + 3))
     image_bytes = 12 * pixels  # three channels in float32
     full = WIDTH * pixels * storage.dtype.itemsize if isinstance(net.local_net, LocalNet) else 2 * image_bytes
-    maps = max(storage.kept * full + full / 4 + full / 16, full)
+    middle = storage.kept * full + full / 4 + full / 16
+    maps = max(middle, full if storage.kept == 1 else full + full / GROUPS)
     images = image_bytes * (1 if height % MULTIPLE_OF == width % MULTIPLE_OF == 0 else 2)
     return maps + images + STRIP_BYTES * (STRIPS_IN_FLIGHT if storage.kept == 1 else STRIPS_IN_FLIGHT_TWICE)

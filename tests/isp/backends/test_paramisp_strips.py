@@ -13,7 +13,7 @@ from isp import cfa, profile
 from isp.backends.paramisp import strips
 from isp.backends.paramisp.design import PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
-from isp.backends.paramisp.strips import FeatureMap, Rows, Storage
+from isp.backends.paramisp.strips import FeatureMap, Rows, Storage, between
 from isp.metrics import psnr_db
 from isp.rng import generator
 
@@ -34,6 +34,7 @@ def thin_strips(monkeypatch):
     """Many strips and chunks in a small image: three or four rows of 100 pixels, two strips a chunk."""
     monkeypatch.setattr(strips, "STRIP_BYTES", 1e5)
     monkeypatch.setattr(strips, "CHUNK_BYTES", 2e5)
+    monkeypatch.setattr(strips, "GROUPS", 4)
 
 
 def network(direction, design=DESIGNS["paper"], seed=3):
@@ -123,6 +124,16 @@ def test_the_input_is_not_written_to():
 # ---------------------------------------------------------------- rows
 
 
+@given(
+    heights=st.lists(st.integers(1, 9), min_size=1, max_size=9), ends=st.tuples(st.integers(0, 90), st.integers(0, 90))
+)
+def test_rows_between(heights, ends):
+    whole = torch.arange(float(sum(heights))).view(1, 1, -1, 1)
+    start, stop = sorted(ends)
+    found = torch.cat([whole[:, :, :0], *between(iter(whole.split(heights, 2)), start, stop)], 2)
+    assert torch.equal(found, whole[:, :, start:stop])
+
+
 @given(heights=st.lists(st.integers(1, 9), min_size=1, max_size=12), data=st.data())
 def test_rows_come_out_as_they_went_in(heights, data):
     rows, total = Rows(), sum(heights)
@@ -147,9 +158,14 @@ def test_a_map_gives_back_what_was_written(heights, share):
         kept = FeatureMap(whole[:, :3], 1, torch.float32, lambda macs: None)
         passed = torch.cat(list(kept.writing(iter(whole.split(heights, 2)))), 2)
         assert torch.equal(passed, whole)
-        stop = kept.whole_chunks(share)
-        assert share * total <= stop <= total
-        assert torch.equal(torch.cat([whole[:, :, :0], *kept.reading(1.0, stop=stop)], 2), whole[:, :, :stop])
+        spared = kept.spared(share)
+        for missing, rows, chunks in kept.runs(spared):
+            assert {chunk in spared for chunk in chunks} == {missing}
+            assert torch.equal(torch.cat(list(kept.reading(1.0, chunks)), 2), whole[:, :, rows.start : rows.stop])
+        assert len(kept.chunks) - len(spared) <= share * len(kept.chunks) + 1e-9 if share < 1 else not spared
+        list(kept.reading(1.0, going=spared))
+        assert kept._chunks.keys() == {*kept.chunks} - spared
+        list(kept.writing(iter(whole.split(heights, 2))))
         assert torch.equal(torch.cat(list(kept.emptying(1.0)), 2), whole)
         assert not kept._chunks
 
@@ -163,7 +179,7 @@ def test_the_work_is_known_before(direction, kept):
     net, done = network(direction), []
     image = picture(200, 160, 1 if direction == "forward" else 3)
     strips.run(net, image, a_camera(), Storage(kept=kept), done.append)
-    assert sum(done) == pytest.approx(strips.work(net, 200, 160, Storage(kept=kept)), rel=0.07)
+    assert sum(done) == pytest.approx(strips.work(net, 200, 160, Storage(kept=kept)), rel=0.12)
 
 
 def test_more_of_the_skip_connection_kept_is_more_memory_and_less_work():
