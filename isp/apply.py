@@ -29,7 +29,7 @@ PAIR = "paramisp"  # a bare name: the pair that comes with the package
 GAINS = (0.1, 1.4, 2.7, 4.0)  # Source: kim2024, §5
 SUFFIXES = {"png": ".png", "png16": ".png", "jpg": ".jpg"}
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 SHARE = 0.8  # of the free memory, unless --memory says how much
 RESULTS = {  # what is appended to a file's name; {} is the suffix of --format
     "inverse": (".tif", ".json", "_preview.png"),

@@ -5,10 +5,9 @@ Every function takes the file, the paths of its results, and what all files shar
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,18 +96,12 @@ def hdr(
     needed = fusion.needed_bytes(len(gains), height, width)
     if needed > bench.memory_bytes:
         raise ValueError(
-            f"{path}: expected {needed / 2**30:.2g} GB of memory to fuse {len(gains)} exposures of {height}x{width}, "
-            f"got {bench.memory_bytes / 2**30:.2g}; give more --memory, or fewer --gains"
+            f"{path}: expected {needed / 1e9:.2g} GB of memory to fuse {len(gains)} exposures of {height}x{width}, "
+            f"got {bench.memory_bytes / 1e9:.2g}; give more --memory, or fewer --gains"
         )
     camera = _camera_of(path, photograph, choice)
     bayer = cfa.mosaic(_sensor(camera_isp, photograph, camera, bench), camera.cfa)
-
-    def exposures() -> Iterator[Float[Tensor, "1 3 h w"]]:
-        for done, gain in enumerate(gains):
-            left = bench.memory_bytes - 12 * done * height * width  # those that wait for being fused
-            yield _srgb(camera_isp, bayer * gain, camera, dataclasses.replace(bench, memory_bytes=left))
-
-    srgb = fusion.fused(exposures())
+    srgb = fusion.fused(_srgb(camera_isp, bayer * gain, camera, bench) for gain in gains)
     _write_rendering(results[0], srgb, photograph.orientation, photograph.model, camera, bench)
     _write_comparison(results[1], photograph, srgb)
 

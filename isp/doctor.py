@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isp.findings import Finding, optics, orientation, verdict
+from isp.findings import OPTICS, Finding, optics, orientation, verdict
 
 if TYPE_CHECKING:
     from isp.camera import Camera
@@ -64,6 +64,8 @@ def diagnose(path: Path) -> Diagnosis:
         read_tags(path)
         with path.open("rb") as file:
             head = file.read(32)
+        if head.startswith(_TIFF) and path.with_suffix(".json").exists():
+            return Diagnosis(path, tuple(_of_mosaic(path)))
         if _is_picture(path, head):
             return Diagnosis(path, tuple(_of_picture(path, head)))
         return _of_raw(path, head)
@@ -115,6 +117,30 @@ def _embedded(path: Path) -> Finding:
         reason = str(problem).partition("got ")[2].rpartition(";")[0]
         return Finding("embedded JPEG", "ok", f"none that LibRaw gives ({reason})")
     return Finding("embedded JPEG", "ok", f"{height}x{width}")
+
+
+# ---------------------------------------------------------------- a mosaic of isp.apply
+
+
+def _of_mosaic(path: Path) -> Iterator[Finding]:
+    """A TIFF with a JSON file beside it."""
+    from isp.shot import read_mosaic
+
+    yield Finding("kind", "ok", "mosaic of isp.apply inverse: TIFF with its sidecar")
+    try:
+        mosaic = read_mosaic(path)
+    except (OSError, ValueError) as problem:
+        yield Finding("data", "fatal", str(problem).removeprefix(f"{path}: "))
+        return
+    camera, (height, width) = mosaic.camera, mosaic.raw.shape
+    assert camera.black is not None and camera.white is not None, "a sidecar has them"
+    black = " ".join(f"{level:g}" for level in camera.black[0].tolist())
+    yield _model(mosaic.model)
+    yield orientation(mosaic.orientation)
+    yield Finding("size", "ok", f"{height}x{width}, {camera.cfa[0]}, black {black}, white {float(camera.white[0]):g}")
+    known = {field: None if (value := getattr(camera, field)) is None else float(value[0]) for field in OPTICS}
+    yield optics(known)
+    yield _isps(_unfit_for(camera, False), "forward")
 
 
 # ---------------------------------------------------------------- a picture

@@ -33,7 +33,7 @@ def verdict(findings: Iterable[Finding]) -> str:
 # ---------------------------------------------------------------- EXIF
 
 
-_OPTICS: dict[str, tuple[str, Callable[[float], str]]] = {
+OPTICS: dict[str, tuple[str, Callable[[float], str]]] = {
     "iso": ("ISO", lambda iso: f"ISO {iso:g}"),
     "exposure_s": ("exposure time", lambda time: f"1/{1 / time:.4g} s" if time < 0.3 else f"{time:.4g} s"),
     "f_number": ("f-number", lambda number: f"f/{number:.4g}"),
@@ -48,8 +48,8 @@ _TURNS = {
 
 def optics(values: Mapping[str, float | None]) -> Finding:
     """On iso, exposure_s, f_number and focal_mm of a shot; what is missing or None is unknown."""
-    known = [spoken(value) for field, (_, spoken) in _OPTICS.items() if (value := values.get(field)) is not None]
-    unknown = [name for field, (name, _) in _OPTICS.items() if values.get(field) is None]
+    known = [spoken(value) for field, (_, spoken) in OPTICS.items() if (value := values.get(field)) is not None]
+    unknown = [name for field, (name, _) in OPTICS.items() if values.get(field) is None]
     if not unknown:
         return Finding("optics", "ok", ", ".join(known))
     said = f"{', '.join(known)}; " if known else ""

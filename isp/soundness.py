@@ -238,7 +238,12 @@ def white_balance(
         return None, Finding("white balance", "fatal", text)
     gains = _green_1(daylight)
     text = f"its white balance ({said}) is {trouble}; LibRaw's daylight gains {_spoken(gains)} are used"
+    if trouble == _ALL_THE_SAME:
+        text += "; if colours are far off, the mosaic is balanced already and wants gains of 1"  # a Nikon D1 does
     return gains, Finding("white balance", "warning", text, "white balance replaced by daylight")
+
+
+_ALL_THE_SAME = "the same for all colours"
 
 
 def _green_1(gains: Sequence[float]) -> tuple[float, float, float]:
@@ -257,7 +262,7 @@ def _trouble(gains: Sequence[float], daylight: Sequence[float]) -> str | None:
     if min(gains) <= 0:
         return "zero or negative"
     if max(gains) < (1 + EQUAL_GAINS) * min(gains):
-        return "the same for all colours"
+        return _ALL_THE_SAME
     if max(gains) > MOST_GAIN * gains[1] or min(gains) < gains[1] / MOST_GAIN:
         return "that of no light"
     if min(daylight) > 0:

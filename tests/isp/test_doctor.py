@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from isp import doctor, registry
+from isp import apply, doctor, registry
 from isp.contract import Limits
 from isp.doctor import diagnose, main, report
 from isp.findings import Finding, optics, verdict
@@ -176,6 +176,17 @@ def test_nothing_says_whether_16_bits_are_linear(tmp_path, suffix):
     found = diagnose(path)
     assert found.usable
     assert verdict(found.findings) == "usable, sRGB assumed, 16 bits may be linear; optics unknown"
+
+
+def test_a_mosaic_of_apply_is_known_by_its_sidecar(photo, tmp_path):
+    assert apply.main(["inverse", str(photo), "--isp", "rsblur/a7r3", "--out", str(tmp_path / "raw")]) == 0
+    mosaic = tmp_path / "raw" / f"{photo.stem}.tif"
+    said = texts(mosaic)
+    assert said["kind"].startswith("mosaic of isp.apply inverse")
+    assert "RGGB, black 512 512 512, white 16383" in said["size"]
+    assert "rsblur/a7r3" in said["ISPs, forward"]
+    mosaic.with_suffix(".json").write_text("{}")
+    assert doctor.diagnose(mosaic).findings[-1].severity == "fatal"
 
 
 def test_a_picture_of_one_value_is_none(tmp_path):

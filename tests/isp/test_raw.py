@@ -144,7 +144,7 @@ def test_every_wrong_triple_is_seen(gains):
     instead, said = soundness.white_balance([*map(float, gains)], DAYLIGHT)
     assert instead == (2, 1, 1.5)
     assert said.severity == "warning"
-    assert said.text.endswith("; LibRaw's daylight gains 2 1 1.5 are used")
+    assert "; LibRaw's daylight gains 2 1 1.5 are used" in said.text
     instead, said = soundness.white_balance([*map(float, gains)], (0.0, 0.0, 0.0))
     assert instead is None
     assert said.severity == "fatal"
@@ -351,9 +351,11 @@ def test_real_files_say_what_they_say(name):
     assert sensor.max() <= 1.001
     assert 0.01 < float(sensor.mean()) < 0.8
     if "NIKON_D1" in name:
-        assert found.warnings == (
-            f"{path}: its white balance (1, 1, 1) is the same for all colours; LibRaw's daylight gains 2.667 1 1.095 are used",
+        (said,) = found.warnings
+        balance = (
+            "its white balance (1, 1, 1) is the same for all colours; LibRaw's daylight gains 2.667 1 1.095 are used"
         )
+        assert said.startswith(f"{path}: {balance}; if colours are far off")
     else:
         assert found.warnings == ()
 
