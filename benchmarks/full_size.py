@@ -4,17 +4,20 @@
    and in strips of float16 maps; against the direction at once and against the sum of its convolutions alone.
 2. For each budget a process of its own, which `isp.full_size` has to keep within it: its largest resident set, seconds
    a megapixel, the way that it took, and how far float16 maps are from float32 ones, which take up to 16 GB here.
+3. Round trips of `isp.apply` on the built-in photographs.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import measure
@@ -23,11 +26,13 @@ import numpy as np
 import torch
 
 from blursynth.synthesis import one_thread
-from isp import cfa, full_size, profile
+from isp import apply, cfa, full_size, photographs, profile
 from isp.backends.paramisp import create, strips
 from isp.backends.paramisp.strips import Storage
 from isp.contract import Direction
+from isp.io import read_image
 from isp.metrics import psnr_db
+from isp.scenes import split
 
 ROUNDS = 2
 STORAGES = (Storage(), Storage(kept=0.5), Storage(dtype=torch.float16))
@@ -112,17 +117,40 @@ def within(height: int, width: int, budget: float) -> None:
             print(line, flush=True)
 
 
+def round_trips() -> None:
+    """`isp.apply inverse`, then `forward` of what it wrote, on the built-in photographs."""
+    print("\nisp.apply inverse, then forward: dB against the photograph (the weights have not seen those held out)")
+    _, held_out = split(photographs.NAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in photographs.NAMES:
+            path, raw = photographs.folder() / name, Path(folder) / "raw"
+            mosaic, again = raw / f"{path.stem}.tif", Path(folder) / "again"
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                for arguments in (
+                    ["inverse", str(path), "--out", str(raw)],
+                    ["forward", str(mosaic), "--out", str(again)],
+                ):
+                    assert apply.main(arguments) == apply.DONE, arguments
+            before, after = (
+                torch.from_numpy(read_image(each) / np.float32(255)).permute(2, 0, 1)[None]
+                for each in (path, again / f"{path.stem}.png")
+            )
+            print(f"  {psnr_db(after, before):5.1f}  {name}{' (held out)' * (name in held_out)}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=1600, metavar="N", help="of the picture that is timed")
-    parser.add_argument("--only", choices=("speed", "memory"), help="one of the two parts")
+    parser.add_argument("--only", choices=("speed", "memory", "round trips"), help="one part")
     asked = parser.parse_args()
     print(measure.machine())
-    if asked.only != "speed":
+    if asked.only in (None, "memory"):  # first: a process inherits the largest resident set of the one that starts it
         print("\nlargest resident set of a process that keeps within a budget")
         for budget in BUDGETS:
             within(*budget)
-    if asked.only != "memory":
+    if asked.only in (None, "speed"):
         with one_thread():
             speed(asked.side, asked.side)
+    if asked.only in (None, "round trips"):
+        round_trips()
     print(measure.machine())
