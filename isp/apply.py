@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +29,6 @@ GAINS = (0.1, 1.4, 2.7, 4.0)  # Source: kim2024, §5
 SUFFIXES = {"png": ".png", "png16": ".png", "jpg": ".jpg"}
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-SHARE = 0.8  # of the free memory, unless --memory says how much
 RESULTS = {  # what is appended to a file's name; {} is the suffix of --format
     "inverse": (".tif", ".json", "_preview.png"),
     "forward": ("{}",),
@@ -195,35 +193,18 @@ def results_of(args: argparse.Namespace) -> dict[Path, list[Path]]:
     return planned
 
 
-def free_bytes(device: str) -> int:
-    """The memory that nobody uses: of the CUDA device; else of the machine or the container, whichever has less."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    table = Path("/proc/meminfo")
-    if table.is_file():
-        rows = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
-        free += [int(row[1]) * 1024 for row in rows if row[0] == "MemAvailable:"]
-    limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free.append(int(limit.read_text()) - int(used.read_text()))
-    return max(0, min(free))
-
-
 def work_of(args: argparse.Namespace) -> Work:
     """Opens what all files share, once. Raises `ValueError` or `OSError` where something of it cannot be used."""
     import numpy as np
     import torch
 
-    from isp import darkroom, settings
+    from isp import darkroom, full_size, settings
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: expected a CUDA device, got none on this machine; leave the option out")
     bench = darkroom.Bench(
         device=args.device,
-        memory_bytes=args.memory or int(SHARE * free_bytes(args.device)),
+        memory_bytes=args.memory or full_size.budget_bytes(args.device),
         depth=np.uint16 if getattr(args, "format", "") == "png16" else np.uint8,
         quality=getattr(args, "quality", 95),
     )

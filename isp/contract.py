@@ -78,8 +78,11 @@ class ISP(Protocol):
 
 @runtime_checkable
 class Bounded(ISP, Protocol):
-    """An ISP that knows how to take a large photograph through in little memory, without cutting it into pieces."""
+    """An ISP that knows how to take a large photograph through in little memory.
 
-    def ways(self, direction: Direction, height: int, width: int) -> Sequence[Way]:
-        """For one image of that size; the preferred one first."""
+    One that pools over the whole image must: any other is cut into strips by its halo (`isp.full_size`).
+    """
+
+    def ways(self, direction: Direction, count: int, height: int, width: int) -> Sequence[Way]:
+        """For `count` images of that size; the preferred one first."""
         ...

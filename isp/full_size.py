@@ -7,6 +7,7 @@ that strips with that much around them give the same as the whole.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
 import time
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from isp.camera import Camera
 from isp.contract import ISP, Bounded, Direction, Meter, Way
 
+SHARE = 0.8
 STRIP_ROWS = 256
 SECONDS_A_LINE = 5
 BYTES_A_PIXEL = 200  # of a parametric ISP at once, float32: its input, output and a dozen maps between
@@ -45,10 +47,20 @@ def forward(
 
 
 def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, memory_bytes: int) -> Tensor:
+    way = way_for(camera_isp, direction, image, memory_bytes)
     height, width = image.shape[-2:]
+    most = (_resident_bytes(image.device) + way.peak_bytes) / 1e9
+    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {way.said}, {most:.1f} GB at most\n")
+    with _progress(direction, way.work) as meter:
+        return way.run(image, camera, meter)
+
+
+def way_for(camera_isp: ISP, direction: Direction, image: Float[Tensor, "b c h w"], memory_bytes: int) -> Way:
+    """The preferred way that keeps the process within `memory_bytes`. Raises `ValueError` where none does."""
+    count, _, height, width = image.shape
     ways: Sequence[Way] = (_local(camera_isp, direction, image),)
     if isinstance(camera_isp, Bounded):
-        ways = camera_isp.ways(direction, height, width)
+        ways = camera_isp.ways(direction, count, height, width)
     taken = _resident_bytes(image.device)
     way = next((way for way in ways if taken + way.peak_bytes <= memory_bytes), None)
     if way is None:
@@ -57,11 +69,27 @@ def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, m
             f"{camera_isp.name}: expected {least / 1e9:.1f} GB of memory for {direction} of {height}x{width} pixels, "
             f"got {memory_bytes / 1e9:.1f} GB; allow more, or give a smaller picture"
         )
-    sys.stderr.write(
-        f"{camera_isp.name} {direction} of {height}x{width}: {way.said}, {(taken + way.peak_bytes) / 1e9:.1f} GB at most\n"
-    )
-    with _progress(direction, way.work) as meter:
-        return way.run(image, camera, meter)
+    return way
+
+
+def budget_bytes(device: torch.device | str) -> int:
+    """What is taken where nobody says: `SHARE` of the memory that is free or this process's already.
+
+    Of the CUDA device; else of the machine or the container, whichever has less.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        free = float(torch.cuda.mem_get_info(device)[0])
+    else:
+        free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        table = Path("/proc/meminfo")
+        if table.is_file():
+            rows = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+            free = next((1024.0 * int(row[1]) for row in rows if row[0] == "MemAvailable:"), free)
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+        if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
+            free = min(free, float(limit.read_text()) - float(used.read_text()))
+    return int(SHARE * (max(0.0, free) + _resident_bytes(device)))
 
 
 @contextmanager
@@ -102,7 +130,7 @@ def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Way:
             meter(float(rows))
         return result
 
-    peak_bytes = 12.0 * height * width + BYTES_A_PIXEL * (STRIP_ROWS + 2 * halo) * width
+    peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (STRIP_ROWS + 2 * halo)) * width
     return Way(said="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
 
 

@@ -94,7 +94,7 @@ class ParamISP:
         srgb: Tensor = self.networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
         return srgb.clamp(0, 1)
 
-    def ways(self, direction: Direction, height: int, width: int) -> list[Way]:
+    def ways(self, direction: Direction, count: int, height: int, width: int) -> list[Way]:
         """At once, in strips, in strips that compute a part of the skip connection again, in strips of float16 maps."""
         network = self.networks[direction]
 
@@ -108,12 +108,12 @@ class ParamISP:
             return result if direction == "inverse" else result.clamp_(0, 1)
 
         return [
-            Way(said="at once", peak_bytes=WHOLE_BYTES_A_PIXEL * height * width, work=1.0, run=at_once),
+            Way(said="at once", peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width, work=1.0, run=at_once),
             *(
                 Way(
                     said=f"in strips, {storage.said}",
-                    peak_bytes=strips.peak_bytes(network, height, width, storage),
-                    work=strips.work(network, height, width, storage),
+                    peak_bytes=strips.peak_bytes(network, count, height, width, storage),
+                    work=count * strips.work(network, height, width, storage),
                     run=partial(in_strips, storage),
                 )
                 for storage in STORAGES

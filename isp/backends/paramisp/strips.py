@@ -459,9 +459,9 @@ def work(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
     return macs
 
 
-def peak_bytes(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
-    """The most memory that `run` takes beside its input, on one image."""
-    pixels = float((height + 3) * (width + 3))
+def peak_bytes(net: ParamISPNet, count: int, height: int, width: int, storage: Storage) -> float:
+    """The most memory that `run` takes beside its input, on `count` images."""
+    pixels = float(count * (height + 3) * (width + 3))
     image_bytes = 12 * pixels  # three channels in float32
     full = WIDTH * pixels * storage.dtype.itemsize if isinstance(net.local_net, LocalNet) else 2 * image_bytes
     middle = storage.kept * full + full / 4 + full / 16
