@@ -1,9 +1,8 @@
 """ParamISP on photographs of any size in bounded memory: strip by strip, with the numbers of the whole image.
 
 One feature map of a photograph of 24 megapixels takes 6.1 GB, and the untiled network holds several. Cutting the photograph
-into tiles would change the result: GlobalNet and every channel attention pool over the whole image. So here every layer is
-a generator from strips of rows to strips of rows, which keeps the few rows that it still needs; layers are nested as the
-network nests them, and rows stream through all of them. A stream can run up to the next pooling and no farther:
+into tiles would change the result: GlobalNet and every channel attention pool over the whole image. So here rows stream
+through layers (`rows`). A stream can run up to the next pooling and no farther:
 
     image -> head -> pool of block 0
              map  -> block 0 -> pool of block 1
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,155 +29,16 @@ from torch.nn import functional
 from isp import cfa, color
 from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
-from isp.backends.paramisp.subnetworks import (
-    WIDTH,
-    AttentiveBlock,
-    GlobalNet,
-    LocalNet,
-    across_channels,
-    features,
-    polynomial,
-    rendered,
-)
+from isp.backends.paramisp.rows import Strips, added, attended, between, channel_attention, convolved, reduced
+from isp.backends.paramisp.subnetworks import WIDTH, AttentiveBlock, GlobalNet, LocalNet, features, polynomial, rendered
 from isp.camera import Camera
 from isp.contract import Meter
-
-Strips = Iterable[Tensor]  # b c rows w: the rows of one map, from the top, in strips of any height
 
 STRIP_BYTES = 8e6  # of WIDTH channels in float32; half of it measured slower, twice of it takes more memory
 CHUNK_BYTES = 48e6  # more than what malloc keeps for itself once it is freed
 STRIPS_IN_FLIGHT, STRIPS_IN_FLIGHT_TWICE = 44, 60  # measured, in STRIP_BYTES: what all layers of a pass hold at a time
 GROUPS = 32  # or more, of chunks that are kept or spared
 WARM_UP = 12  # rows that head and two blocks look upwards (1 + 5 + 5), and one more
-
-# ---------------------------------------------------------------- rows
-
-
-class Rows:
-    """A queue of rows: they come in strips, and go in any number."""
-
-    def __init__(self) -> None:
-        self._strips: deque[Tensor] = deque()
-
-    def remembering(self, strips: Strips) -> Iterator[Tensor]:
-        """The strips, each of which is queued, too."""
-        for strip in strips:
-            self._strips.append(strip)
-            yield strip
-
-    def take(self, count: int) -> Iterator[tuple[slice, Tensor]]:
-        """The next `count` rows: (which of them, the rows) in pieces."""
-        at = 0
-        while at < count:
-            strip = self._strips.popleft()
-            if strip.shape[2] > count - at:
-                self._strips.appendleft(strip[:, :, count - at :])
-                strip = strip[:, :, : count - at]
-            yield slice(at, at + strip.shape[2]), strip
-            at += strip.shape[2]
-
-
-def between(strips: Strips, start: int, stop: int) -> Iterator[Tensor]:
-    """The rows from `start` to `stop`; no strip is asked for after them."""
-    row = 0
-    for strip in strips:
-        wanted = strip[:, :, max(0, start - row) : max(0, stop - row)]
-        if wanted.shape[2]:
-            yield wanted
-        row += strip.shape[2]
-        if row >= stop:
-            return
-
-
-def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
-    """The sum of two maps, in the strips of the first, in place."""
-    rows, others, waiting = Rows(), iter(others), 0
-    for strip in strips:
-        while waiting < strip.shape[2]:
-            waiting += sum(other.shape[2] for other in rows.remembering(itertools.islice(others, 1)))
-        for place, other in rows.take(strip.shape[2]):
-            strip[:, :, place] += other
-        waiting -= strip.shape[2]
-        yield strip
-
-
-# ---------------------------------------------------------------- layers
-
-
-def convolved(conv: nn.Conv2d, strips: Strips) -> Iterator[Tensor]:
-    """A convolution that keeps the size. The rows that come out lie half a kernel above those that came in last."""
-    frame = conv.kernel_size[0] // 2
-
-    def beyond(row: Tensor) -> Tensor:
-        outside = row.expand(-1, -1, frame, -1)
-        return outside if conv.padding_mode == "replicate" else torch.zeros_like(outside)
-
-    def within(*parts: Tensor) -> tuple[Tensor, Tensor]:
-        """(the convolution wherever all rows are known, the rows that the next strip needs)"""
-        batch, channels, _, width = parts[0].shape
-        rows = sum(part.shape[2] for part in parts)
-        padded = parts[0].new_empty(batch, rows, width + 2 * frame, channels).permute(0, 3, 1, 2)
-        inner = padded[..., frame : frame + width]
-        at = 0
-        for part in parts:
-            inner[:, :, at : at + part.shape[2]] = part
-            at += part.shape[2]
-        padded[..., :frame] = beyond(inner[..., :1].mT).mT
-        padded[..., frame + width :] = beyond(inner[..., -1:].mT).mT
-        last = inner[:, :, max(0, rows - 2 * frame) :].clone(memory_format=torch.channels_last)
-        convolution = functional.conv2d(padded, conv.weight, conv.bias) if rows > 2 * frame else inner[:, :, :0]
-        return convolution, last
-
-    held = None
-    for strip in strips:
-        convolution, held = within(beyond(strip[:, :, :1]) if held is None else held, strip)
-        if convolution.shape[2]:
-            yield convolution
-    assert held is not None, "a map has rows"
-    yield within(held, beyond(held[:, :, -1:]))[0]
-
-
-def reduced(layer: Callable[[Tensor], Tensor], size: int, strips: Strips) -> Iterator[Tensor]:
-    """A layer of stride 2 without padding, whose window has `size` rows."""
-    held: Tensor | None = None
-    for strip in strips:
-        held = strip if held is None else torch.cat([held, strip], 2)
-        rows = (held.shape[2] - size) // 2 + 1
-        if rows > 0:
-            yield layer(held[:, :, : 2 * rows - 2 + size])
-            held = held[:, :, 2 * rows :]
-
-
-def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
-    """What a block adds, before attention."""
-    return convolved(block.widen, (functional.elu(strip, inplace=True) for strip in convolved(block.narrow, strips)))
-
-
-def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
-    """Of a block on a whole map."""
-    total, largest, pixels = torch.zeros((), dtype=torch.float64), torch.tensor(-torch.inf), 0
-    for residual in residuals(block, strips):
-        total = total.to(residual.device) + residual.permute(0, 2, 3, 1).sum((1, 2)).double()
-        largest = torch.maximum(largest.to(residual.device), functional.adaptive_max_pool2d(residual, 1))
-        pixels += residual.shape[2] * residual.shape[3]
-    return block.channel_attention((total / pixels).to(largest.dtype)[:, :, None, None], largest)
-
-
-def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips: Strips) -> Iterator[Tensor]:
-    """A whole block, of which the channel attention is known."""
-    skipped, waiting = Rows(), Rows()
-    weighted = (residual.mul_(attention) for residual in residuals(block, skipped.remembering(strips)))
-    pooled = (across_channels(residual) for residual in waiting.remembering(weighted))
-    for logits in convolved(block.spatial, pooled):
-        spatial = torch.sigmoid(logits)
-        batch, _, rows, width = spatial.shape
-        feature = spatial.new_empty(batch, rows, width, WIDTH).permute(0, 3, 1, 2)
-        for place, residual in waiting.take(rows):
-            torch.mul(residual, spatial[:, :, place], out=feature[:, :, place])
-        for place, skip in skipped.take(rows):
-            feature[:, :, place] += skip
-        yield feature
-
 
 # ---------------------------------------------------------------- what is kept between passes
 
