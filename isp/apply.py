@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="inverse|forward|transfer|hdr")
 
     def command(name: str, purpose: str) -> Any:
-        made = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        made = commands.add_parser(name, help=purpose, description=f"{purpose}.")
         made.add_argument("files", nargs="+", type=Path, metavar="FILE")
         made.add_argument("--out", type=Path, default=Path("out/apply"), metavar="DIR", help="default: out/apply")
         made.add_argument("--force", action="store_true", help="replace results that are there")
