@@ -22,8 +22,9 @@ import isp
 from blursynth.synthesis import one_thread
 from isp import cfa, profile
 from isp.backends.paramisp import create
-from isp.backends.paramisp.network import Direction, ParamISPNet
+from isp.backends.paramisp.network import ParamISPNet
 from isp.camera import Camera
+from isp.contract import Direction
 from isp.metrics import psnr_db
 from isp.rng import generator
 

@@ -95,6 +95,21 @@ def mosaic(sensor: Float[Tensor, "b 3 h w"], cfa: Sequence[str]) -> Float[Tensor
     return bayer
 
 
+def mirrored(image: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
+    """`image` continued at its bottom and right by mirrors that do not repeat the edge, so that the CFA phase stays.
+
+    Mirrored again and again where it is small. Raises `ValueError` below 2x2.
+    """
+    if min(image.shape[-2:]) < 2:
+        raise ValueError(f"expected at least 2x2 pixels, got {image.shape[-2]}x{image.shape[-1]}; give a larger image")
+    for axis, wanted in ((2, height), (3, width)):
+        side = image.shape[axis]
+        if wanted > side:
+            at = torch.arange(wanted, device=image.device) % (2 * side - 2)
+            image = image.index_select(axis, torch.minimum(at, 2 * side - 2 - at))
+    return image
+
+
 def site_gains(
     bayer: Float[Tensor, "b 1 h w"], gains: Float[Tensor, "n 3"], cfa: Sequence[str]
 ) -> Float[Tensor, "b 1 h w"]:

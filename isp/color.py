@@ -85,6 +85,19 @@ def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
     return inverse
 
 
+def daylight_white_balance(xyz_to_sensor: object) -> Float[Tensor, " 3"]:
+    """White-balance gains, green 1, under the white of sRGB (D65), from a camera's LibRaw coefficients, in float64.
+
+    The sensor sees D65 white as `xyz_to_sensor @ LINEAR_TO_XYZ @ (1, 1, 1)`; the gains make its channels equal.
+    Raises `ValueError` where a channel does not see white.
+    """
+    response = (_float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)).sum(1)
+    if not bool((response > 0).all()):
+        raise ValueError(f"xyz_to_sensor: expected a positive response to white, got {response.tolist()}")
+    gains: Tensor = response[1] / response
+    return gains
+
+
 def matrix_from_libraw_rows_3(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
     """`sensor_to_linear` as the published ParamISP has it, in float64: XYZ_TO_LINEAR @ inv(xyz_to_sensor) with rows that
     sum to 3, so that white becomes 3. Not the matrix that other ISPs want: see `matrix_from_libraw`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -34,6 +35,25 @@ class Limits:
     renders: Literal["srgb", "camera"] = "srgb"
 
 
+Direction = Literal["inverse", "forward"]
+Meter = Callable[[float], object]  # is told the work of every step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way of taking a photograph through an ISP.
+
+    said        in a few words, for whoever waits
+    peak_bytes  the most memory that it takes beside its input
+    work        of all steps, in any unit, of which `run` tells its meter
+    """
+
+    said: str
+    peak_bytes: float
+    work: float
+    run: Callable[[Tensor, Camera, Meter], Tensor]
+
+
 @runtime_checkable
 class ISP(Protocol):
     """A camera's image signal processor and its inverse. Both directions are pure: no in-place edits, no global state.
@@ -53,4 +73,16 @@ class ISP(Protocol):
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
         """sRGB in [0, 1] of a mosaic, which noise may have taken below 0 and above 1."""
+        ...
+
+
+@runtime_checkable
+class Bounded(ISP, Protocol):
+    """An ISP that knows how to take a large photograph through in little memory.
+
+    One that pools over the whole image must: any other is cut into strips by its halo (`isp.full_size`).
+    """
+
+    def ways(self, direction: Direction, count: int, height: int, width: int) -> Sequence[Way]:
+        """For `count` images of that size; the preferred one first."""
         ...

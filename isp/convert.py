@@ -21,7 +21,8 @@ from torch import Tensor
 
 from isp import weights
 from isp.backends.paramisp.design import PRESETS
-from isp.backends.paramisp.network import Direction, ParamISPNet
+from isp.backends.paramisp.network import ParamISPNet
+from isp.contract import Direction
 
 DONE, BAD_DATA, USAGE = 0, 1, 2
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isp.camera import Camera
-    from isp.contract import ISP
+    from isp.contract import ISP, Direction
     from isp.metrics import Window
     from isp.pairs import Pair
     from isp.train.data import Batch, VirtualPair
@@ -70,14 +70,20 @@ def with_wrong(camera: Camera, parameter: str, seed: int, index: int) -> Camera:
 
 def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[float, float]]:
     """(PSNR in dB, SSIM) of RAW, sRGB and the cycle; predictions are clipped to [0, 1]."""
-    from isp import cfa, metrics
+    from isp import cfa, full_size, metrics
 
     camera = batch.camera
-    raw = cfa.mosaic(learned.inverse(batch.srgb, camera), camera.cfa).clamp(0, 1)
+
+    def through(direction: Direction, image: Tensor) -> Tensor:
+        # Whole pictures, at once, would take 1.7 GB a megapixel.
+        way = full_size.way_for(learned, direction, image, full_size.budget_bytes(image.device))
+        return way.run(image, camera, lambda work: None)
+
+    raw = cfa.mosaic(through("inverse", batch.srgb), camera.cfa).clamp(0, 1)
     predicted: dict[str, tuple[Tensor, Tensor]] = {
         "raw": (raw, batch.bayer),
-        "srgb": (learned.forward(batch.bayer, camera), batch.srgb),
-        "cycle": (learned.forward(raw, camera), batch.srgb),
+        "srgb": (through("forward", batch.bayer), batch.srgb),
+        "cycle": (through("forward", raw), batch.srgb),
     }
     data_range = None if protocol == "official" else 1.0
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from numpy.typing import NDArray
+
+from isp import tiff
 
 Picture = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 
@@ -45,10 +48,10 @@ def read_image(path: str | Path) -> Picture:
     return _decode(data, str(path))
 
 
-def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95) -> None:
+def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95, exif: bytes = b"") -> None:
     """Write RGB or grey, `uint8` or `uint16` (JPEG: `uint8` only), as what the suffix says.
 
-    The file appears whole or not at all. `quality` in 1..100 is JPEG's.
+    The file appears whole or not at all. `quality` in 1..100 is JPEG's. `exif` is a TIFF structure, for PNG and JPEG.
 
     Raises `ValueError` for an image or suffix that cannot be written, `FileNotFoundError` where the folder is missing.
     """
@@ -57,6 +60,8 @@ def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95) -> 
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f'{path}: expected a name ending in {_suffixes()}, got "{path.suffix}"; rename it')
     data = _encode(suffix, image, quality, str(path))
+    if exif:
+        data = _with_exif(data, exif, str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder {path.parent}, got none; make it first")
     if path.is_dir():
@@ -141,6 +146,18 @@ def _encode(suffix: str, image: NDArray[Any], quality: int, where: str) -> bytes
         size = f"{image.shape[0]}x{image.shape[1]}"
         raise ValueError(f"{where}: expected a size that {suffix} can hold, got {size}; make it smaller")
     return bytes(data)
+
+
+def _with_exif(data: bytes, exif: bytes, where: str) -> bytes:
+    """A PNG with an eXIf chunk behind its header, or a JPEG with an APP1 segment in front."""
+    if data.startswith(_JPEG) and len(exif) < 2**16 - 8:
+        segment = b"Exif\0\0" + exif
+        return data[:2] + struct.pack(">2sH", b"\xff\xe1", len(segment) + 2) + segment + data[2:]
+    if data.startswith(_PNG):
+        end, chunk = len(_PNG) + 25, b"eXIf" + exif  # IHDR has 13 bytes, and 12 around them
+        framed = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:end] + framed + data[end:]
+    raise ValueError(f"{where}: expected a PNG or a JPEG for {len(exif)} bytes of EXIF; leave them out, or choose one")
 
 
 # ---------------------------------------------------------------- decoding
@@ -254,12 +271,6 @@ def _jpeg_header(data: bytes, where: str) -> _Header:
     raise _truncated(where, "JPEG")
 
 
-_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_TIFF_TAGS = {
-    254: "subfile", 256: "width", 257: "height", 258: "bits", 262: "colours", 273: "offsets", 277: "channels",
-    279: "counts", 284: "planes", 324: "tiles", 339: "format",
-}  # fmt: skip
-_TIFF_DEFAULTS = {"subfile": (0,), "bits": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,)}
 _GREY, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
 _TIFF_CHANNELS = {  # of (bits, colours), as far as OpenCV reads them right
     (8, _GREY): (1,), (8, _RGB): (3, 4), (8, _PALETTE): (1,), (8, _YCBCR): (3,), (16, _GREY): (1,), (16, _RGB): (3, 4),
@@ -269,7 +280,7 @@ _TIFF_CHANNELS = {  # of (bits, colours), as far as OpenCV reads them right
 def _tiff_header(data: bytes, where: str) -> _Header:
     """Read the directory of every page: OpenCV gives wrong pixels for some tiles, planes, inverted grey and CMYK."""
     try:
-        page, *others = _tiff_pages(data)
+        page, *others = tiff.pages(data)
         width, height = page["width"][0], page["height"][0]
     except (struct.error, KeyError, ValueError) as cause:
         raise _truncated(where, "TIFF") from cause
@@ -286,31 +297,6 @@ def _tiff_header(data: bytes, where: str) -> _Header:
     if not offsets or len(offsets) != len(counts) or max(map(sum, zip(offsets, counts, strict=True))) > len(data):
         raise _truncated(where, "TIFF")
     return _Header(width, height, alpha=channels == 4)
-
-
-def _tiff_pages(data: bytes) -> list[dict[str, tuple[int, ...]]]:
-    """The tags we know, page by page. Raises `struct.error` where the file ends early, `ValueError` for a loop."""
-    order = "<" if data.startswith(b"II") else ">"
-    big = struct.unpack_from(order + "H", data, 2) == (43,)
-    count, entry, offset, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
-    step = struct.calcsize(order + entry) + inline
-    pages: dict[int, dict[str, tuple[int, ...]]] = {}
-    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
-    while at:
-        if at in pages:
-            raise ValueError("the pages form a loop")
-        page = pages[at] = dict(_TIFF_DEFAULTS)
-        (entries,) = struct.unpack_from(order + count, data, at)
-        at += struct.calcsize(order + count)
-        for field in range(at, at + entries * step, step):
-            tag, number, values = struct.unpack_from(order + entry, data, field)
-            if tag in _TIFF_TAGS and number in _TIFF_NUMBERS and values > 0:
-                form, start = f"{order}{values}{_TIFF_NUMBERS[number]}", field + step - inline
-                if struct.calcsize(form) > inline:
-                    (start,) = struct.unpack_from(order + offset, data, start)
-                page[_TIFF_TAGS[tag]] = struct.unpack_from(form, data, start)
-        (at,) = struct.unpack_from(order + offset, data, at + entries * step)
-    return list(pages.values())
 
 
 _FORMATS = {

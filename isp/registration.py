@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8, UInt16
 
 from isp import cfa
 from isp.camera import Camera
+from isp.io import Picture
 
 COARSE_SIDE = 512  # px of the RAW's longer side while turn, scale and place are unknown
 COARSE_LOW_PX, BLOCK_LOW_PX = 6.0, 4.0  # what varies over more is left out
@@ -59,7 +60,7 @@ class Alignment:
     apart_px: float
 
 
-def turned_back(picture: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "u v 3"]:
+def turned_back(picture: Picture, orientation: int) -> UInt8[np.ndarray, "u v 3"] | UInt16[np.ndarray, "u v 3"]:
     """An upright picture as the sensor lies, for a shot of that EXIF orientation."""
     return _UNTURN[orientation](picture)
 

@@ -20,6 +20,9 @@ READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; load
 LAYERS = (
     (
         "isp.profile",
+        "isp.tiff",
+        "isp.findings",
+        "isp.soundness",
         "isp.io",
         "isp.registry",
         "isp.weights",
@@ -27,12 +30,14 @@ LAYERS = (
         "isp.rng",
         "isp.photographs",
         "isp.metrics",
+        "isp.full_size",
     ),
     ("isp.scenes", "isp.develop"),
     ("isp.virtual",),
     ("isp.simulate",),
     ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
-    ("isp.prepare", "isp.convert", "isp.train", "isp.evaluate"),
+    ("isp.fusion", "isp.sidecar", "isp.shot", "isp.settings"),
+    ("isp.prepare", "isp.doctor", "isp.convert", "isp.train", "isp.evaluate", "isp.darkroom", "isp.apply"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (
         "blursynth.digests",

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, distributed
 
 from isp import cfa, weights
-from isp.backends.paramisp.network import Direction, ParamISPNet
+from isp.backends.paramisp.network import ParamISPNet
+from isp.contract import Direction
 from isp.io import replace_file, write_image
 from isp.metrics import psnr_db
 from isp.train.data import Batch, Folders, VirtualShots, quantisation_noise, training_batch, validation_batches

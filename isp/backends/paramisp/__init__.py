@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -15,10 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isp import color
+from isp.backends.paramisp import strips
 from isp.backends.paramisp.design import Design
-from isp.backends.paramisp.network import Direction, ParamISPNet
+from isp.backends.paramisp.network import ParamISPNet
+from isp.backends.paramisp.strips import Storage
 from isp.camera import Camera
-from isp.contract import Limits
+from isp.contract import Direction, Limits, Meter, Way
 
 Matrix = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
@@ -27,6 +30,9 @@ TAKES_PATHS = True
 # Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the weights of the package spoil
 # 0 and 3 (dead leaves: 0 and 6), random weights 0 and 2; at 2/255 the recorded ones, made to be felt everywhere, 1 and 4.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
+WHOLE_BYTES_A_PIXEL = 1700.0  # of a network at once: measured by benchmarks/full_size.py
+# How much of its skip connection a network keeps when it runs in strips, the preferred first; then the type of its maps.
+STORAGES = (*(Storage(kept=eighths / 8) for eighths in range(8, -1, -1)), Storage(dtype=torch.float16))
 
 
 def camera_for(matrix: Matrix, camera: Camera) -> Camera:
@@ -87,6 +93,32 @@ class ParamISP:
         """Source: kim2024, §3.2"""
         srgb: Tensor = self.networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
         return srgb.clamp(0, 1)
+
+    def ways(self, direction: Direction, count: int, height: int, width: int) -> list[Way]:
+        """At once, in strips, in strips that compute a part of the skip connection again, in strips of float16 maps."""
+        network = self.networks[direction]
+
+        def at_once(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
+            result = self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
+            meter(1.0)
+            return result
+
+        def in_strips(storage: Storage, image: Tensor, camera: Camera, meter: Meter) -> Tensor:
+            result = strips.run(network, image, camera_for(self._matrices[direction], camera), storage, meter)
+            return result if direction == "inverse" else result.clamp_(0, 1)
+
+        return [
+            Way(said="at once", peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width, work=1.0, run=at_once),
+            *(
+                Way(
+                    said=f"in strips, {storage.said}",
+                    peak_bytes=strips.peak_bytes(network, count, height, width, storage),
+                    work=count * strips.work(network, height, width, storage),
+                    run=partial(in_strips, storage),
+                )
+                for storage in STORAGES
+            ),
+        ]
 
 
 def border_effect(

@@ -28,7 +28,11 @@ class LocalMapping(nn.Module):
         residual = image
         for conv in self.mapping[:-1]:
             residual = functional.leaky_relu(conv(residual))
-        return image + 0.25 * torch.tanh(self.mapping[-1](residual))
+        return image + self.bounded(self.mapping[-1](residual))
+
+    @staticmethod
+    def bounded(residual: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        return 0.25 * torch.tanh(residual)
 
 
 class GlobalMapping(nn.Module):
@@ -43,10 +47,16 @@ class GlobalMapping(nn.Module):
         self.fc = nn.Linear(16 * WIDTH, 1024)
         self.last = nn.Linear(1024, 18)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"], inputs: Tensor, optical: Tensor | None) -> Tensor:
+    def weights(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 18"]:
         rows, columns = (torch.arange(128, device=image.device) * side // 128 for side in image.shape[-2:])
         feature = image[:, :, rows[:, None], columns]
         for conv in self.mapping:
             feature = functional.max_pool2d(functional.leaky_relu(conv(feature)), 2)
         with torch.autocast(image.device.type, enabled=False):
-            return polynomial(image.float(), self.last(self.fc(feature.float().flatten(1))))
+            weights: Tensor = self.last(self.fc(feature.float().flatten(1)))
+        return weights
+
+    def forward(self, image: Float[Tensor, "b 3 h w"], inputs: Tensor, optical: Tensor | None) -> Tensor:
+        weights = self.weights(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return polynomial(image.float(), weights)

@@ -8,8 +8,6 @@ ParamNet turns the optical parameters into one feature vector that modulates Loc
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,25 +17,15 @@ from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.design import Design
 from isp.backends.paramisp.subnetworks import TONE_WEIGHTS, GlobalNet, LocalNet, ParamNet, features
 from isp.camera import Camera
+from isp.contract import Direction
 
-Direction = Literal["inverse", "forward"]
 MULTIPLE_OF, SMALLEST = 4, 88  # LocalNet halves twice; GlobalNet needs 85 pixels for one value after its last pooling
 
 
 def extended(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
-    """`image` mirrored at its bottom and right, without repeating the edge, to a size that the networks take.
-
-    Mirrored again and again where it is small; a mosaic keeps its phase. Raises `ValueError` below 2x2.
-    """
-    if min(image.shape[-2:]) < 2:
-        raise ValueError(f"paramisp: expected at least 2x2 pixels, got {image.shape[-2]}x{image.shape[-1]}")
-    for dim in (2, 3):
-        side = image.shape[dim]
-        wanted = max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF)
-        if wanted > side:
-            at = torch.arange(wanted, device=image.device) % (2 * side - 2)
-            image = image.index_select(dim, torch.where(at < side, at, 2 * side - 2 - at))
-    return image
+    """`image` mirrored at its bottom and right to a size that the networks take. Raises `ValueError` below 2x2."""
+    height, width = (max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF) for side in image.shape[-2:])
+    return cfa.mirrored(image, height, width)
 
 
 class ParamISPNet(nn.Module):

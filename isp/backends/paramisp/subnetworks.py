@@ -226,6 +226,12 @@ def scaled(feature: Float[Tensor, "b c h w"], by: Tensor) -> Float[Tensor, "b c 
     return feature * by if torch.is_grad_enabled() else feature.mul_(by)
 
 
+def across_channels(residual: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 2 h w"]:
+    """Mean and largest value of every pixel, which spatial attention sees."""
+    channels_last = residual.permute(0, 2, 3, 1)
+    return torch.stack([channels_last.mean(3), channels_last.amax(3)], 1)
+
+
 class AttentiveBlock(nn.Module):
     """Residual block with channel attention, then spatial attention (CBAM).
 
@@ -244,21 +250,20 @@ class AttentiveBlock(nn.Module):
         self.channel_widen = nn.Conv2d(WIDTH // 2, WIDTH, 1)
         self.spatial = ReplicateConv2d(2, 1, 7)
 
-    def channel_attention(self, residual: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 64 1 1"]:
-        channels_last = residual.permute(0, 2, 3, 1)
-        pooled = channels_last.mean((1, 2))[:, :, None, None], functional.adaptive_max_pool2d(residual, 1)
-        mean, largest = (self.channel_widen(functional.elu(self.channel_narrow(values))) for values in pooled)
-        return torch.sigmoid(mean + largest)
-
-    def spatial_attention(self, residual: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 1 h w"]:
-        channels_last = residual.permute(0, 2, 3, 1)
-        pooled = torch.stack([channels_last.mean(3), channels_last.amax(3)], 1)
-        return torch.sigmoid(self.spatial(pooled))
+    def channel_attention(
+        self, mean: Float[Tensor, "b 64 1 1"], largest: Float[Tensor, "b 64 1 1"]
+    ) -> Float[Tensor, "b 64 1 1"]:
+        """Of each channel's mean and largest value over the whole image."""
+        of_mean, of_largest = (
+            self.channel_widen(functional.elu(self.channel_narrow(pooled))) for pooled in (mean, largest)
+        )
+        return torch.sigmoid(of_mean + of_largest)
 
     def forward(self, feature: Float[Tensor, "b 64 h w"]) -> Float[Tensor, "b 64 h w"]:
         residual = self.widen(functional.elu(self.narrow(feature), inplace=True))
-        residual = scaled(residual, self.channel_attention(residual))
-        return scaled(residual, self.spatial_attention(residual)).add_(feature)
+        mean = residual.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None]
+        residual = scaled(residual, self.channel_attention(mean, functional.adaptive_max_pool2d(residual, 1)))
+        return scaled(residual, torch.sigmoid(self.spatial(across_channels(residual)))).add_(feature)
 
 
 class LocalNet(nn.Module):
@@ -373,9 +378,9 @@ class GlobalNet(nn.Module):
         return inputs.mean((2, 3))
 
     def weights(
-        self, inputs: Float[Tensor, "b c h w"], optical: Float[Tensor, "b 64"] | None
+        self, feature: Float[Tensor, "b 64"], optical: Float[Tensor, "b 64"] | None
     ) -> Float[Tensor, "b stages n"]:
-        feature = self.feature(inputs)
+        """Of every stage."""
         if self.optical is not None:
             feature = feature + functional.elu(self.optical(optical))
         which = torch.eye(len(self.heads), device=feature.device, dtype=feature.dtype)
@@ -389,6 +394,14 @@ class GlobalNet(nn.Module):
         self, image: Float[Tensor, "b 3 h w"], inputs: Float[Tensor, "b c h w"], optical: Float[Tensor, "b 64"] | None
     ) -> Float[Tensor, "b 3 h w"]:
         """Source: kim2024, eq. 3"""
-        for weights in self.weights(inputs, optical).unbind(1):
-            image = global_operation(image, weights)
-        return image
+        return rendered(image, self.weights(self.feature(inputs), optical))
+
+
+def rendered(image: Float[Tensor, "b 3 h w"], weights: Float[Tensor, "b stages n"]) -> Float[Tensor, "b 3 h w"]:
+    """The global operation of every stage, one after the other.
+
+    Source: kim2024, eq. 3
+    """
+    for of_stage in weights.unbind(1):
+        image = global_operation(image, of_stage)
+    return image

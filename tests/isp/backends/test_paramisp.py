@@ -152,7 +152,7 @@ def test_any_size(direction, size):
 
 
 def test_too_small_is_refused():
-    with pytest.raises(ValueError, match="paramisp: expected at least 2x2 pixels, got 1x40"):
+    with pytest.raises(ValueError, match="expected at least 2x2 pixels, got 1x40"):
         net("forward")(given("forward", 1, 1, 40), shots("RGGB"))
 
 
