@@ -13,10 +13,10 @@ import torch
 from isp import color, profile
 from isp.camera import Camera
 from isp.contract import ISP
+from isp.findings import OPTICS
 from isp.raw import read_raw
 
 PROFILE = "a7r3"  # of the camera that the bundled weights are for
-OPTICS = ("iso", "exposure_s", "f_number", "focal_mm")
 BLACK, WHITE = 0.0, 16383.0  # of a camera whose levels are not known: 14 bits
 
 

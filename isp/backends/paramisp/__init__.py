@@ -30,7 +30,7 @@ TAKES_PATHS = True
 # Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the weights of the package spoil
 # 0 and 3 (dead leaves: 0 and 6), random weights 0 and 2; at 2/255 the recorded ones, made to be felt everywhere, 1 and 4.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
-WHOLE_BYTES_A_PIXEL = 1700.0  # of a network at once: measured by benchmarks/full_size.py
+WHOLE_BYTES_A_PIXEL = 1700.0  # at once: a tenth above benchmarks/networks.py at 1280x720, less the program
 # How much of its skip connection a network keeps when it runs in strips, the preferred first; then the type of its maps.
 STORAGES = (*(Storage(kept=eighths / 8) for eighths in range(8, -1, -1)), Storage(dtype=torch.float16))
 
