@@ -189,9 +189,8 @@ def _model(name: str) -> Finding:
     """The camera, and the profile that comes with the package and knows it."""
     from isp import profile
 
-    words = {*name.upper().replace("/", " ").replace("-", " ").split()}
-    fits = [each for each in profile.names() if {*profile.load(each).model.upper().replace("-", " ").split()} <= words]
-    return Finding("camera", "ok", (name or "unknown") + "".join(f"; --camera {each} knows it" for each in fits))
+    known = profile.of_camera(name)
+    return Finding("camera", "ok", (name or "unknown") + (f"; --camera {known} knows it" if known else ""))
 
 
 @cache

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -70,10 +70,13 @@ class ParamISP:
         forward: ParamISPNet,
         matrices: tuple[Matrix, Matrix] = ("rows_1", "rows_1"),
         weights: tuple[str, ...] = (),
+        trained_for: str | None = None,
     ) -> None:
         self.name = name
         self.weights = weights
-        self.limits = Limits(inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, renders="camera")
+        self.limits = Limits(
+            inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, camera=trained_for, renders="camera"
+        )
         self.networks: dict[Direction, ParamISPNet] = {
             "inverse": inverse.requires_grad_(False),
             "forward": forward.requires_grad_(False),
@@ -140,8 +143,17 @@ def border_effect(
     return int(beyond.max()) + 1 if len(beyond) else 0
 
 
-def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
-    """The networks in one weight file by their direction, each with its matrix convention and the file's digest."""
+class _Trained(NamedTuple):
+    """One network, and what its file says of it; `camera` is what it was trained for."""
+
+    network: ParamISPNet
+    matrix: Matrix
+    camera: str
+    digest: str
+
+
+def _networks_of(path: Path) -> dict[str, _Trained]:
+    """The networks in one weight file by their direction."""
     from isp import weights
 
     read = weights.read(path)
@@ -159,7 +171,7 @@ def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
         network = ParamISPNet(direction, design)
         own = {name.removeprefix(prefix): value for name, value in read.tensors.items() if name.startswith(prefix)}
         weights.fill(network, own, of=str(path))
-        found[direction] = network, cast(Matrix, said["matrix"]), read.digest
+        found[direction] = _Trained(network, cast(Matrix, said["matrix"]), said["camera"], read.digest)
     return found
 
 
@@ -187,18 +199,23 @@ def create(variant: str, device: torch.device | str) -> ParamISP:
     Raises `ValueError` where there are no weights of that name, or not those of both directions.
     """
     variant = variant or VARIANTS[0]
-    found: dict[str, tuple[ParamISPNet, Matrix, str]] = {}
+    found: dict[str, _Trained] = {}
     for path in _files(variant):
-        for direction, network in _networks_of(path).items():
+        for direction, trained in _networks_of(path).items():
             if direction in found:
                 raise ValueError(
                     f"paramisp/{variant}: expected one inverse and one forward network, got two of {direction}"
                 )
-            found[direction] = network
+            found[direction] = trained
     missing = [direction for direction in get_args(Direction) if direction not in found]
     if missing:
         raise ValueError(f"paramisp/{variant}: expected weights of both directions, but {missing[0]} is not among them")
     inverse, forward = found["inverse"], found["forward"]
-    digests = tuple(dict.fromkeys((inverse[2], forward[2])))
-    networks = inverse[0].to(device), forward[0].to(device)
-    return ParamISP(f"paramisp/{variant}", *networks, matrices=(inverse[1], forward[1]), weights=digests)
+    return ParamISP(
+        f"paramisp/{variant}",
+        inverse.network.to(device),
+        forward.network.to(device),
+        matrices=(inverse.matrix, forward.matrix),
+        weights=tuple(dict.fromkeys((inverse.digest, forward.digest))),
+        trained_for=inverse.camera if inverse.camera == forward.camera else None,
+    )
