@@ -82,13 +82,13 @@ def from_profile(name: str | None, camera_isp: ISP, settings: Settings) -> Choic
     else:
         raise ValueError(
             f"camera {name}: expected LibRaw coefficients, from which daylight follows, got none; "
-            "give its white balance, or choose another camera"
+            "give --white-balance, or choose another camera"
         )
     if settings.matrix is not None:
         known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(settings.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
         raise ValueError(
-            f"camera {name}: expected one matrix, got one for each of its shots; give it, or choose another camera"
+            f"camera {name}: expected one matrix, got one for each of its shots; give --matrix, or choose another camera"
         )
     return Choice(changed(known.camera((red, blue)), settings), name, notes=tuple(notes))
 

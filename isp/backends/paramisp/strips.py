@@ -29,7 +29,7 @@ from torch.nn import functional
 from isp import cfa, color
 from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
-from isp.backends.paramisp.rows import Strips, added, attended, between, channel_attention, convolved, reduced
+from isp.backends.paramisp.rows import Mean, Strips, added, attended, between, channel_attention, convolved, reduced
 from isp.backends.paramisp.subnetworks import WIDTH, AttentiveBlock, GlobalNet, LocalNet, features, polynomial, rendered
 from isp.camera import Camera
 from isp.contract import Meter
@@ -59,13 +59,18 @@ class Storage:
         return f"maps in {maps}" + (f", {1 - self.kept:.0%} of the skip connection twice" if self.kept < 1 else "")
 
 
+def _rows_of_strip(batch: int, width: int) -> int:
+    """An even number, so that a mosaic keeps its CFA phase from strip to strip."""
+    return max(2, int(STRIP_BYTES / (batch * width * WIDTH * 4)) // 2 * 2)
+
+
 class FeatureMap:
     """A map of `WIDTH` channels in chunks of rows, which come when they are written and go when they are done with."""
 
     def __init__(self, image: Float[Tensor, "b 3 h w"], reduction: int, dtype: torch.dtype, meter: Meter) -> None:
         """Of `image` at one in `reduction` of its height and width."""
         self.batch, self.height, self.width = len(image), image.shape[2] // reduction, image.shape[3] // reduction
-        self._strip = max(2, int(STRIP_BYTES / (self.batch * self.width * WIDTH * 4)))
+        self._strip = _rows_of_strip(self.batch, self.width)
         self._chunk = max(1, int(CHUNK_BYTES / STRIP_BYTES)) * self._strip
         self._chunks: dict[int, Tensor] = {}
         self._new = partial(image.new_empty, dtype=dtype)
@@ -151,17 +156,13 @@ class _Inputs:
     def strips(self, macs: float, start: int = 0) -> Iterator[Tensor]:
         """From row `start` on; they cost `macs` multiply-accumulates a pixel in what follows."""
         height = self.image.shape[2]
-        rows = _rows_of_strip(self.image)
+        rows = _rows_of_strip(len(self.image), self.image.shape[3])
         for row in range(start, height, rows):
             above, below = max(0, row - 1), min(height, row + rows + 1)  # gradients see a neighbour
             image, first = (whole[:, :, above:below] for whole in (self.image, self.first))
             strip = features(image, first, self.net.design)[:, :, row - above : row - above + rows]
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
-
-
-def _rows_of_strip(image: Float[Tensor, "b c h w"]) -> int:
-    return max(2, int(STRIP_BYTES / (len(image) * image.shape[3] * WIDTH * 4)) // 2 * 2)
 
 
 def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: Storage) -> Float[Tensor, "b 3 h w"]:
@@ -216,7 +217,7 @@ def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: 
 def _local_mapping(net: LocalMapping, inputs: _Inputs) -> Float[Tensor, "b 3 h w"]:
     """It pools nothing, so that one pass does."""
     image = inputs.image
-    rows = _rows_of_strip(image)
+    rows = _rows_of_strip(len(image), image.shape[3])
     strips: Strips = (image[:, :, row : row + rows] for row in range(0, image.shape[2], rows))
     *convs, last = cast(list[nn.Conv2d], list(net.mapping))
     for conv in convs:
@@ -239,16 +240,15 @@ def _global_weights(net: GlobalNet, inputs: _Inputs, optical: Tensor | None) -> 
     for conv in net.convs:
         strips = reduced(conv, 3, strips)
         strips = reduced(partial(functional.max_pool2d, kernel_size=2), 2, map(functional.elu, strips))
-    total, pixels = torch.zeros((), dtype=torch.float64), 0
+    mean = Mean()
     for feature in strips:
-        total = total.to(feature.device) + feature.sum((2, 3)).double()
-        pixels += feature.shape[2] * feature.shape[3]
-    return net.weights((total / pixels).float(), optical)
+        mean.add(feature)
+    return net.weights(mean.value, optical)
 
 
 def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """What acts on every pixel alone."""
-    rows = _rows_of_strip(image)
+    rows = _rows_of_strip(len(image), image.shape[3])
     for row in range(0, image.shape[2], rows):
         image[:, :, row : row + rows] = operation(image[:, :, row : row + rows])
     return image
@@ -257,7 +257,7 @@ def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h
 def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
     """CanoNet, strip by strip."""
     batch, _, height, width = bayer.shape
-    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(bayer), cfa.DEMOSAIC_HALO
+    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(batch, width), cfa.DEMOSAIC_HALO
     for row in range(0, height, rows):  # even, and so is the halo: the CFA phase stays
         above = max(0, row - halo)
         strip = net.linear(bayer[:, :, above : row + rows + halo], camera)
