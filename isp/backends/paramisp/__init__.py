@@ -102,16 +102,20 @@ class ParamISP:
         network = self.networks[direction]
 
         def at_once(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
-            result = self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
-            meter(1.0)
-            return result
+            with strips.metered(network, meter):
+                return self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
 
         def in_strips(storage: Storage, image: Tensor, camera: Camera, meter: Meter) -> Tensor:
             result = strips.run(network, image, camera_for(self._matrices[direction], camera), storage, meter)
             return result if direction == "inverse" else result.clamp_(0, 1)
 
         return [
-            Way(said="at once", peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width, work=1.0, run=at_once),
+            Way(
+                said="at once",
+                peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width,
+                work=count * strips.work(network, height, width, None),
+                run=at_once,
+            ),
             *(
                 Way(
                     said=f"in strips, {storage.said}",

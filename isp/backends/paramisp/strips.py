@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -164,6 +165,12 @@ class _Inputs:
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
+    def bare(self, macs: float) -> Iterator[Tensor]:
+        """The image without its features."""
+        for strip in torch.split(self.image, _rows_of_strip(len(self.image), self.image.shape[3]), 2):
+            yield strip
+            self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
+
 
 def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: Storage) -> Float[Tensor, "b 3 h w"]:
     """Each pass begins where a map is read, and ends in the pooling of a block.
@@ -217,9 +224,8 @@ def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: 
 def _local_mapping(net: LocalMapping, inputs: _Inputs) -> Float[Tensor, "b 3 h w"]:
     """It pools nothing, so that one pass does."""
     image = inputs.image
-    rows = _rows_of_strip(len(image), image.shape[3])
-    strips: Strips = (image[:, :, row : row + rows] for row in range(0, image.shape[2], rows))
     *convs, last = cast(list[nn.Conv2d], list(net.mapping))
+    strips: Strips = inputs.bare(_macs(net.mapping))
     for conv in convs:
         strips = map(functional.leaky_relu, convolved(conv, strips))
     return _plus(image, map(net.bounded, convolved(last, strips)))
@@ -303,16 +309,38 @@ def run(
 # ---------------------------------------------------------------- what it takes
 
 
-def work(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
-    """Multiply-accumulates of `run` on one image."""
+@contextmanager
+def metered(net: ParamISPNet, meter: Meter) -> Iterator[None]:
+    """Tells `meter` the multiply-accumulates of each step of the network at once: `work` in all."""
+
+    def tell(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        pixels = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+        if conv.kernel_size != (1, 1):
+            meter(float(conv.weight.numel() * len(pixels) * pixels.shape[2] * pixels.shape[3]))
+
+    convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [conv.register_forward_hook(tell) for conv in convs]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def work(net: ParamISPNet, height: int, width: int, storage: Storage | None) -> float:
+    """Multiply-accumulates of `run` on one image; without a storage, of the network at once."""
     macs = 0.0
     if isinstance(net.global_net, GlobalNet):
         macs += _macs(net.global_net.convs[0]) / 4
     if isinstance(net.local_net, LocalNet):
         local = net.local_net
         head, block, tail, down = (_macs(layer) for layer in (local.head, local.blocks[0], local.tail, local.down[0]))
-        macs += head + tail + (1 - storage.kept) * (head + 2 * block)
-        macs += (8 + 8 / 4 + 4 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+        times, again = (1, 0.0) if storage is None else (2, 1 - storage.kept)
+        macs += head + tail + again * (head + 2 * block)
+        macs += times * (4 + 4 / 4 + 2 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+    else:
+        macs += _macs(net.local_net)
     for side in (height, width):
         macs *= max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF)
     return macs
