@@ -25,7 +25,7 @@ from isp.contract import Direction, Limits, Meter, Way
 
 Matrix = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
-VARIANTS = ("a7r3-virtual",)
+VARIANTS = ("a7r3-virtual", "d7000-virtual")
 TAKES_PATHS = True
 # Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the weights of the package spoil
 # 0 and 3 (dead leaves: 0 and 6), random weights 0 and 2; at 2/255 the recorded ones, made to be felt everywhere, 1 and 4.

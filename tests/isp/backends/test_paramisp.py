@@ -481,7 +481,10 @@ def test_the_backend_gives_no_gradient_graph(folder):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("paramisp/nothing", 'paramisp/nothing: expected a7r3-virtual, a folder with .* but there is no "nothing"'),
+        (
+            "paramisp/nothing",
+            'paramisp/nothing: expected a7r3-virtual, d7000-virtual, a folder with .* but there is no "nothing"',
+        ),
         ("paramisp/{}/nothing.safetensors", r"or weight files, but there is no .*nothing\.safetensors"),
         ("paramisp/{0}/inverse.safetensors+nothing", "nothing: expected a weight file, but there is none"),
         ("paramisp/{}/inverse.safetensors", "expected weights of both directions, but forward is not among them"),
