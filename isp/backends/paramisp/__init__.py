@@ -27,8 +27,8 @@ Matrix = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
 VARIANTS = ("a7r3-virtual", "d7000-virtual")
 TAKES_PATHS = True
-# Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the weights of the package spoil
-# 0 and 3 (dead leaves: 0 and 6), random weights 0 and 2; at 2/255 the recorded ones, made to be felt everywhere, 1 and 4.
+# Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the A7R3's weights spoil 0 and 3
+# (dead leaves: 0 and 6), the D7000's 0 and 5, random weights 0 and 2; at 2/255 the recorded ones, made to be felt, 1 and 4.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
 WHOLE_BYTES_A_PIXEL = 1700.0  # at once: a tenth above benchmarks/networks.py at 1280x720, less the program
 # How much of its skip connection a network keeps when it runs in strips, the preferred first; then the type of its maps.
