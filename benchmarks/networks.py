@@ -44,13 +44,17 @@ def shot(height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
 def convolutions_of(network: ParamISPNet, run: Callable[[], object]) -> tuple[list[Callable[[], Tensor]], int]:
     """(every convolution that `run` does, alone and channels last; their multiply-accumulates)."""
     alone: list[Callable[[], Tensor]] = []
+    # One a shape: the pages of all together would come slowly, and that is no convolution.
+    inputs: dict[torch.Size, Tensor] = {}
     macs = 0
 
     def note(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
         shape = arguments[0].shape
-        memory = torch.ones(shape).contiguous(memory_format=torch.channels_last)
+        if shape not in inputs:
+            inputs[shape] = torch.ones(shape).contiguous(memory_format=torch.channels_last)
+        memory = inputs[shape]
         weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
         stride = layer.stride
         if isinstance(layer, nn.ConvTranspose2d):

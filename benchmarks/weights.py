@@ -1,6 +1,6 @@
-"""What the weights that come with the package are worth: `python benchmarks/weights.py [--shots 24] [--pictures DIR]`.
+"""What the weights that come with the package are worth: `python benchmarks/weights.py [--of CAMERA] [--shots 24]`.
 
-Every figure of docs/weights.md, on shots of the virtual A7R3 of a photograph that no training has seen:
+Every figure of docs/weights.md, on shots of their virtual camera of a photograph that no training has seen:
 
 1. PSNR and SSIM of both directions and the cycle against the parametric ISPs, and with wrong optical parameters.
 2. A 296-px crop alone against the same crop of the whole picture: tone, colour and border.
@@ -18,52 +18,51 @@ from torch import Tensor
 
 import isp
 from isp import cfa, evaluate
-from isp.backends.paramisp import border_effect
+from isp.backends.paramisp import VARIANTS, border_effect
 from isp.camera import Camera
 from isp.contract import ISP
 from isp.io import write_image
 from isp.train.data import VirtualPair, VirtualShots, stacked
 
-SHIPPED = "paramisp/a7r3-virtual"
 PARAMETRIC = ("rsblur/a7r3", "rsblur/srgb", "rsblur/published", "upi/pair", "upi/paramisp")
 CROP, BORDER = 296, 20  # of realblur_j
 
 
-def held_out(shots: int, side: int) -> dict[str, list[VirtualPair]]:
+def held_out(camera: str, shots: int, side: int) -> dict[str, list[VirtualPair]]:
     """Test shots by what they show."""
-    pairs = VirtualShots(("a7r3-virtual",), 1, side - 1, held_out=2 * shots).pairs("test")[0]
+    pairs = VirtualShots((camera,), 1, side - 1, held_out=2 * shots).pairs("test")[0]
     return {"photographs": pairs[1::2], "dead leaves": pairs[0::2]}
 
 
 def row(name: str, pairs: list[VirtualPair], wrong: str | None = None) -> str:
-    table = evaluate.evaluate(isp.create(name), pairs, "paper", 0, torch.device("cpu"), wrong)["a7r3-virtual"]
+    (table,) = evaluate.evaluate(isp.create(name), pairs, "paper", 0, torch.device("cpu"), wrong).values()
     return "   ".join(f"{what} {psnr:6.2f} / {ssim:.4f}" for what, (psnr, ssim) in table.items())
 
 
-def against_others(shots: int) -> None:
-    for shown, pairs in held_out(shots, CROP).items():
+def against_others(camera: str, shots: int) -> None:
+    for shown, pairs in held_out(camera, shots, CROP).items():
         print(f"\n{len(pairs)} shots of {CROP}x{CROP}, {shown}: PSNR in dB / SSIM")
-        for name in (SHIPPED, *PARAMETRIC):
+        for name in (f"paramisp/{camera}", *PARAMETRIC):
             print(f"  {name:26} {row(name, pairs)}")
         for parameter in evaluate.WRONG:
-            print(f"  {'wrong ' + parameter:26} {row(SHIPPED, pairs, parameter)}")
+            print(f"  {'wrong ' + parameter:26} {row(f'paramisp/{camera}', pairs, parameter)}")
 
 
 @torch.no_grad()
-def crops_alone(shots: int) -> None:
+def crops_alone(camera: str, shots: int) -> None:
     """The four quarters of a picture of twice the side, each rendered alone, against the same place of the whole."""
-    made = isp.create(SHIPPED)
+    made = isp.create(f"paramisp/{camera}")
     inside = slice(BORDER, CROP - BORDER)
-    for shown, pairs in held_out(shots, 2 * CROP).items():
+    for shown, pairs in held_out(camera, shots, 2 * CROP).items():
         found: dict[str, list[list[float]]] = {"inverse": [], "forward": []}
         for pair in pairs:
-            bayer, srgb, camera = pair.window(0, 0, 2 * CROP, 2 * CROP)
+            bayer, srgb, shot = pair.window(0, 0, 2 * CROP, 2 * CROP)
             for direction, image in (("inverse", srgb), ("forward", bayer)):
                 run = getattr(made, direction)
-                whole = run(image, camera)
+                whole = run(image, shot)
                 for top, left in ((0, 0), (0, CROP), (CROP, 0), (CROP, CROP)):
                     place = (..., slice(top, top + CROP), slice(left, left + CROP))
-                    difference = 255 * (run(image[place], camera) - whole[place])[..., inside, inside]
+                    difference = 255 * (run(image[place], shot) - whole[place])[..., inside, inside]
                     per_channel = difference.mean((0, 2, 3))
                     found[direction].append(
                         [float(difference.abs().mean()), float(per_channel.mean()), float(per_channel.abs().max())]
@@ -78,10 +77,10 @@ def crops_alone(shots: int) -> None:
                 f"brightness {mean[1]:.2f} ({worst[1]:.2f}), "
                 f"a channel {mean[2]:.2f} ({worst[2]:.2f})"
             )
-        bayer, srgb, camera = stacked([pair.window(0, 0, 2 * CROP, 2 * CROP) for pair in pairs])
+        bayer, srgb, shots_of = stacked([pair.window(0, 0, 2 * CROP, 2 * CROP) for pair in pairs])
         spoiled = (
-            border_effect(lambda image: made.inverse(image, camera), srgb, CROP),
-            border_effect(lambda image: made.forward(image, camera), bayer, CROP),
+            border_effect(lambda image: made.inverse(image, shots_of), srgb, CROP),
+            border_effect(lambda image: made.forward(image, shots_of), bayer, CROP),
         )
         print(f"  border that a crop spoils by more than 1/255: inverse {spoiled[0]} px, forward {spoiled[1]} px")
 
@@ -92,28 +91,28 @@ def cycled(made: ISP, srgb: Tensor, camera: Camera) -> Tensor:
 
 
 @torch.no_grad()
-def colour_of_the_cycle(shots: int) -> None:
+def colour_of_the_cycle(camera: str, shots: int) -> None:
     """What the cycle adds to each channel, on average and at worst: a cast would show here."""
-    made = isp.create(SHIPPED)
+    made = isp.create(f"paramisp/{camera}")
     added = []
-    for pair in held_out(shots, CROP)["photographs"]:
-        _, srgb, camera = pair.window(0, 0, CROP, CROP)
-        cycle = cycled(made, srgb, camera)
+    for pair in held_out(camera, shots, CROP)["photographs"]:
+        _, srgb, shot = pair.window(0, 0, CROP, CROP)
+        cycle = cycled(made, srgb, shot)
         added.append((255 * (cycle - srgb)).mean((0, 2, 3)).tolist())
     print("\nadded by the cycle to R, G, B, in 255ths, on photographs")
     print(f"  mean {np.mean(added, 0).round(2)}, worst shot {np.array(added)[np.abs(added).max(1).argmax()].round(2)}")
 
 
 @torch.no_grad()
-def pictures(folder: Path, shots: int) -> None:
+def pictures(folder: Path, camera: str, shots: int) -> None:
     """Camera's picture | rendered | eight times the difference; and the same of the picture and its cycle."""
-    made = isp.create(SHIPPED)
+    made = isp.create(f"paramisp/{camera}")
     folder.mkdir(parents=True, exist_ok=True)
-    for shown, pairs in held_out(shots, CROP).items():
+    for shown, pairs in held_out(camera, shots, CROP).items():
         for at, pair in enumerate(pairs[:6]):
-            bayer, srgb, camera = pair.window(0, 0, CROP, CROP)
-            rendered = made.forward(bayer, camera)
-            cycle = cycled(made, srgb, camera)
+            bayer, srgb, shot = pair.window(0, 0, CROP, CROP)
+            rendered = made.forward(bayer, shot)
+            cycle = cycled(made, srgb, shot)
             rows = [torch.cat([srgb, ours, (8 * (ours - srgb)).abs()], 3) for ours in (rendered, cycle)]
             picture = (255 * torch.cat(rows, 2)[0].clamp(0, 1)).round().permute(1, 2, 0).numpy().astype(np.uint8)
             write_image(folder / f"{shown.replace(' ', '_')}_{at}.png", picture)
@@ -121,12 +120,13 @@ def pictures(folder: Path, shots: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--of", choices=VARIANTS, default=VARIANTS[0], metavar="CAMERA", help=", ".join(VARIANTS))
     parser.add_argument("--shots", type=int, default=24, metavar="N", help="of each kind of scene")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="also writes pictures to look at")
     asked = parser.parse_args()
     print(measure.machine())
-    against_others(asked.shots)
-    crops_alone(max(1, asked.shots // 3))
-    colour_of_the_cycle(asked.shots)
+    against_others(asked.of, asked.shots)
+    crops_alone(asked.of, max(1, asked.shots // 3))
+    colour_of_the_cycle(asked.of, asked.shots)
     if asked.pictures:
-        pictures(asked.pictures, asked.shots)
+        pictures(asked.pictures, asked.of, asked.shots)

@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--isp", metavar="NAME", help=f"such as paramisp/FOLDER or rsblur/a7r3; default: {PAIR}")
     across.add_argument("--from", dest="source", metavar="NAME", help=f"the ISP that is undone; default: {PAIR}")
     across.add_argument("--to", dest="target", metavar="NAME", required=True, help="the ISP that renders")
-    across.add_argument("--from-camera", metavar="PROFILE", help="default: a7r3")
-    across.add_argument("--to-camera", metavar="PROFILE", help="default: a7r3")
+    across.add_argument("--from-camera", metavar="PROFILE", help="default: what --from was trained for")
+    across.add_argument("--to-camera", metavar="PROFILE", help="default: what --to was trained for")
     wider.add_argument(
         "--gains",
         type=partial(numbers, each=positive),
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         of.add_argument(
             "--camera",
             metavar="PROFILE",
-            help="a name, or a .yaml file, for matrix, levels and daylight; default: a7r3",
+            help="a name, or a .yaml file, for matrix, levels and daylight; default: what the ISP was trained for",
         )
         of.add_argument(
             "--like",
@@ -212,27 +212,30 @@ def work_of(args: argparse.Namespace) -> Work:
         **{field.name: getattr(args, field.name, None) for field in dataclasses.fields(settings.Settings)}
     )
 
-    def noted(choice: Choice) -> Choice:
-        darkroom.say(choice.notes)
+    def noted(choice: Choice, camera_isp: ISP) -> Choice:
+        darkroom.say([*choice.notes, *settings.unlike(camera_isp, choice)])
         return choice
 
-    def choice() -> Choice:
-        return settings.from_raw(args.like, said) if args.like else settings.from_profile(args.camera, said)
+    def choice(camera_isp: ISP) -> Choice:
+        if args.like:
+            return settings.from_raw(args.like, said)
+        return settings.from_profile(args.camera, camera_isp, said)
 
     if args.command == "inverse":
         camera_isp = _opened(args.isp, args.device)
-        return partial(
-            darkroom.inverse, bench=bench, camera_isp=camera_isp, choice=noted(settings.with_levels(choice()))
-        )
+        chosen = noted(settings.with_levels(choice(camera_isp)), camera_isp)
+        return partial(darkroom.inverse, bench=bench, camera_isp=camera_isp, choice=chosen)
     if args.command == "forward":
         return partial(darkroom.forward, bench=bench, camera_isp=_opened(args.isp, args.device), said=said)
     if args.command == "hdr":
         camera_isp = _opened(args.isp, args.device)
-        return partial(darkroom.hdr, bench=bench, camera_isp=camera_isp, choice=noted(choice()), gains=args.gains)
+        chosen = noted(choice(camera_isp), camera_isp)
+        return partial(darkroom.hdr, bench=bench, camera_isp=camera_isp, choice=chosen, gains=args.gains)
     first = _opened(args.source, args.device)
     second = first if args.target == (args.source or PAIR) else _opened(args.target, args.device)
-    cameras = [noted(settings.from_profile(name, said)) for name in (args.from_camera, args.to_camera)]
-    return partial(darkroom.transfer, bench=bench, isps=(first, second), choices=(cameras[0], cameras[1]))
+    source = noted(settings.from_profile(args.from_camera, first, said), first)
+    target = noted(settings.from_profile(args.to_camera, second, said), second)
+    return partial(darkroom.transfer, bench=bench, isps=(first, second), choices=(source, target))
 
 
 def _opened(name: str | None, device: str) -> ISP:

@@ -23,6 +23,7 @@ class Limits:
     forward_halo     the same for `forward`
     needs            `Camera` fields that must be known, besides the ones that are never unknown
     needs_reference  `forward` wants the sRGB image of the same scene
+    camera           what its weights were trained for, as they say; None: nothing, or more than one
     renders          "srgb" where `forward` ends in a plain gamma or the sRGB curve, "camera" where in a tone map of its own
     """
 
@@ -32,6 +33,7 @@ class Limits:
     forward_halo: int = 0
     needs: tuple[str, ...] = ()
     needs_reference: bool = False
+    camera: str | None = None
     renders: Literal["srgb", "camera"] = "srgb"
 
 

@@ -147,6 +147,7 @@ def _of_mosaic(path: Path) -> Iterator[Finding]:
 
 
 def _of_picture(path: Path, head: bytes) -> Iterator[Finding]:
+    from isp.icc import colours_of
     from isp.io import read_image
     from isp.raw import model_of, optics_of, orientation_of, read_tags
 
@@ -163,6 +164,7 @@ def _of_picture(path: Path, head: bytes) -> Iterator[Finding]:
         return
     height, width, _ = picture.shape
     yield Finding("size", "ok", f"{height}x{width} upright, {8 * picture.itemsize} bits")
+    yield colours_of(path, picture, tags).finding
     yield _pixels(picture)
     yield optics(optics_of(tags))
     yield Finding("inverse", "ok", "isp.apply inverse takes it; white balance, matrix and levels: --camera or --like")
@@ -189,9 +191,8 @@ def _model(name: str) -> Finding:
     """The camera, and the profile that comes with the package and knows it."""
     from isp import profile
 
-    words = {*name.upper().replace("/", " ").replace("-", " ").split()}
-    fits = [each for each in profile.names() if {*profile.load(each).model.upper().replace("-", " ").split()} <= words]
-    return Finding("camera", "ok", (name or "unknown") + "".join(f"; --camera {each} knows it" for each in fits))
+    known = profile.of_camera(name)
+    return Finding("camera", "ok", (name or "unknown") + (f"; --camera {known} knows it" if known else ""))
 
 
 @cache

@@ -1,6 +1,6 @@
 """Image files. The only place that knows BGR, containers and OpenCV; everything it gives and takes is RGB.
 
-Colour profiles are ignored: the numbers in a file are taken for sRGB.
+Colour profiles are ignored: the numbers in a file are taken for sRGB. `isp.icc` knows the others.
 """
 
 from __future__ import annotations

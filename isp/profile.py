@@ -140,6 +140,19 @@ def names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def of_camera(said: str) -> str | None:
+    """The profile that comes with the package of a camera that EXIF ("make/model") or weights ("a7r3-virtual") name."""
+    name = said.lower().removesuffix("-virtual")
+    if name in names():
+        return name
+    return next((name for name in names() if _words(load(name).model) <= _words(said)), None)
+
+
+def _words(model: str) -> set[str]:
+    # Nikon repeats its name in the model, Sony and Samsung do not; some write a hyphen and some a space.
+    return set(model.upper().replace("/", " ").replace("-", " ").split())
+
+
 def read(path_or_text: Any, of: str) -> Profile:
     """A profile from an opened YAML document. Raises `ValueError` naming every problem in it."""
     try:

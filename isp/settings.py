@@ -16,7 +16,7 @@ from isp.contract import ISP
 from isp.findings import OPTICS
 from isp.raw import read_raw
 
-PROFILE = "a7r3"  # of the camera that the bundled weights are for
+PROFILE = "a7r3"  # where neither the user nor the ISP names a camera
 BLACK, WHITE = 0.0, 16383.0  # of a camera whose levels are not known: 14 bits
 
 
@@ -53,13 +53,22 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def from_profile(name: str | None, settings: Settings) -> Choice:
-    """A camera by its profile (without a name: that of the bundled weights), under daylight unless the settings differ.
+def profile_of(camera_isp: ISP) -> str | None:
+    """The profile of the camera that an ISP was trained for, where it comes with the package."""
+    camera = camera_isp.limits.camera
+    return None if camera is None else profile.of_camera(camera)
+
+
+def from_profile(name: str | None, camera_isp: ISP, settings: Settings) -> Choice:
+    """A camera by its profile (without a name: that of the ISP), under daylight unless the settings differ.
 
     Raises `ValueError` for an unknown profile, and where neither profile nor settings give matrix and white balance.
     """
-    notes = [] if name else [f"camera: {PROFILE}, that of the bundled weights, as none is named"]
-    name = name or PROFILE
+    notes = []
+    if not name:
+        own = profile_of(camera_isp)
+        name, why = (own, f", which {camera_isp.name} was trained for") if own else (PROFILE, "")
+        notes.append(f"camera: {name}{why}, as none is named")
     try:
         known = profile.load(name)
     except OSError as cause:
@@ -73,13 +82,13 @@ def from_profile(name: str | None, settings: Settings) -> Choice:
     else:
         raise ValueError(
             f"camera {name}: expected LibRaw coefficients, from which daylight follows, got none; "
-            "give its white balance, or choose another camera"
+            "give --white-balance, or choose another camera"
         )
     if settings.matrix is not None:
         known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(settings.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
         raise ValueError(
-            f"camera {name}: expected one matrix, got one for each of its shots; give it, or choose another camera"
+            f"camera {name}: expected one matrix, got one for each of its shots; give --matrix, or choose another camera"
         )
     return Choice(changed(known.camera((red, blue)), settings), name, notes=tuple(notes))
 
@@ -151,10 +160,16 @@ def remarks(choice: Choice, model: str, option: str) -> list[str]:
     if choice.like is not None:
         differs = bool(model) and model != choice.of
         return [f"taken with {model}, but --like {choice.like} with {choice.of}"] * differs
-    make, _, name = model.lower().rpartition("/")
-    # Nikon repeats its name in the model, Sony and Samsung do not.
-    own = [each for each in profile.names() if profile.load(each).model.lower() in (name, f"{make} {name}")]
-    return [f"taken with {model}; {option} {each} would use its matrix" for each in own if each != choice.of]
+    own = profile.of_camera(model)
+    return [f"taken with {model}; {option} {own} would use its matrix"] * (own not in (None, choice.of))
+
+
+def unlike(camera_isp: ISP, choice: Choice) -> list[str]:
+    """What is to be said of an ISP that was trained for another camera than the one chosen."""
+    own = profile_of(camera_isp)
+    chosen = choice.of if choice.like is None else profile.of_camera(choice.of)
+    said = f"camera: {choice.of}; {camera_isp.name} was trained for {own}, so that tones will be those of that camera"
+    return [said] * (own not in (None, chosen))
 
 
 def unknown_optics(camera: Camera) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor
 
-from isp import cfa, color, sidecar, tone
+from isp import cfa, color, icc, sidecar, tone
 from isp.camera import Camera
 from isp.io import Picture, read_image
 from isp.raw import RAW_SUFFIXES, RawImage, model_of, optics_of, orientation_of, read_raw, read_tags
@@ -40,14 +40,25 @@ class Photograph:
 
 
 def read_photograph(path: Path) -> Photograph:
-    """A PNG, JPEG or TIFF of 8 or 16 bits with what its EXIF says.
+    """A PNG, JPEG or TIFF of 8 or 16 bits in sRGB, which another colour profile is converted to, and what its EXIF says.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be read completely.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be read completely or converted.
     """
     if path.suffix.lower() in RAW_SUFFIXES:
         raise ValueError(f"{path}: expected a picture, got a RAW file; isp.apply forward makes a picture of it")
     upright_picture = read_image(path)
     tags, unread = read_tags(path)
+    colours = icc.colours_of(path, upright_picture, tags)
+    if colours.finding.severity == "fatal":
+        raise ValueError(f"{path}: {colours.finding.text}")
+    notes = []
+    if colours.transform is not None:
+        upright_picture = icc.to_srgb(upright_picture, colours.transform)
+        notes.append(f"{path}: {colours.finding.text}")
+    elif colours.finding.severity == "warning":
+        notes.append(f"{path}: {colours.finding.text}")
+    if unread:
+        notes.append(f"{path}: expected EXIF that can be read, got damage; it counts as absent")
     known = {field: value for field, value in optics_of(tags).items() if value is not None}
     orientation = orientation_of(tags) or 1
     return Photograph(
@@ -55,7 +66,7 @@ def read_photograph(path: Path) -> Photograph:
         known,
         orientation,
         model_of(tags),
-        (f"{path}: expected EXIF that can be read, got damage; it counts as absent",) if unread else (),
+        tuple(notes),
     )
 
 

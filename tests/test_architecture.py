@@ -36,7 +36,7 @@ LAYERS = (
     ("isp.virtual",),
     ("isp.simulate",),
     ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
-    ("isp.fusion", "isp.sidecar", "isp.shot", "isp.settings"),
+    ("isp.fusion", "isp.icc", "isp.sidecar", "isp.shot", "isp.settings"),
     ("isp.prepare", "isp.doctor", "isp.convert", "isp.train", "isp.evaluate", "isp.darkroom", "isp.apply"),
     ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
     (

@@ -192,8 +192,8 @@ def test_levels_are_the_cameras_and_unknown_ones_are_said(photo, out):
 def test_what_is_assumed_is_said(photo, out):
     path = photo()
     lines = run("inverse", path, "--out", out)[2]
-    assert lines[0].startswith("isp: paramisp/a7r3-virtual")
-    assert lines[1] == "camera: a7r3, that of the bundled weights, as none is named"
+    assert lines[0] == "isp: paramisp/a7r3-virtual, which comes with the package; --isp chooses another"
+    assert lines[1] == "camera: a7r3, which paramisp/a7r3-virtual was trained for, as none is named"
     assert lines[2] == "white balance: red 2.739, blue 1.369, daylight of a7r3, as none is given"
     assert (
         f"{path}: iso, exposure_s, f_number, focal_mm unknown and left out; options of these names give them" in lines
@@ -201,6 +201,23 @@ def test_what_is_assumed_is_said(photo, out):
     told = run("inverse", path, *PAIR, "--camera", "a7r3", "--white-balance", "2,1.5", "--out", out, "--force",
                "--iso", 100, "--exposure-s", 0.1, "--f-number", 2, "--focal-mm", 35)[2]  # fmt: skip
     assert told == ["rsblur/a7r3 inverse of 120x160: in strips, " + told[0].rpartition(", ")[2]]
+
+
+def test_an_isp_that_was_trained_for_another_camera_says_so(photo, dng, tmp_path, out):
+    for name, (make, model) in {"own": ("SONY", "ILCE-7RM3"), "other": ("NIKON CORPORATION", "NIKON D90")}.items():
+        mosaic = photograph()[..., 1].astype(np.uint16) * 16
+        (tmp_path / f"{name}.dng").write_bytes(dng(mosaic, make=make, model=model))
+    for chosen, other in (
+        (("--camera", "a7r3"), None),
+        (("--like", tmp_path / "own.dng"), None),
+        (("--camera", "d90"), "d90"),
+        (("--like", tmp_path / "other.dng"), "NIKON CORPORATION/NIKON D90"),
+    ):
+        lines = run("inverse", photo(), *chosen, "--out", out, "--force")[2]
+        said = (
+            f"camera: {other}; paramisp/a7r3-virtual was trained for a7r3, so that tones will be those of that camera"
+        )
+        assert [line for line in lines if "was trained for" in line] == ([said] if other else [])
 
 
 def test_exif_gives_the_optical_values_and_options_override_them(photo, out):

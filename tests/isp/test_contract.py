@@ -286,7 +286,7 @@ def test_paramisp_needs_no_more_than_it_says(paramisp_folder):
 
 
 def test_every_backend_states_its_round_trip():
-    assert [*ROUND_TRIP, "paramisp/a7r3-virtual"] == isp.names()
+    assert [*ROUND_TRIP, "paramisp/a7r3-virtual", "paramisp/d7000-virtual"] == isp.names()
     assert set(KEEPS_WHITE) <= set(isp.names())
 
 

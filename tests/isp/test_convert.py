@@ -122,6 +122,7 @@ def test_a_joint_checkpoint_opens_as_a_pair(tmp_path, capsys):
     assert "joint ParamISP of A7R3, 1,419,770 parameters" in capsys.readouterr().out
     made = isp.create(f"paramisp/{out}")
     assert made.weights == (weights.read(out).digest,)
+    assert made.limits.camera == "A7R3"
     for seed, direction in enumerate(("inverse", "forward")):
         expected = ParamISPNet(direction, PRESETS["official"], seed).state_dict()
         ours = made.networks[direction].state_dict()

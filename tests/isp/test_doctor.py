@@ -162,6 +162,7 @@ def test_every_line_on_a_jpeg(photo):
         "camera": "NIKON CORPORATION/NIKON D90; --camera d90 knows it",
         "orientation": "6, to be turned by 90 degrees clockwise",
         "size": "64x48 upright, 8 bits",
+        "colours": "no colour profile; its numbers are taken for sRGB",
         "optics": "ISO 400, 1/250 s, f/2.8, 35 mm",
         "inverse": "isp.apply inverse takes it; white balance, matrix and levels: --camera or --like",
         "ISPs, inverse": ", ".join(registry.names()),

@@ -139,3 +139,23 @@ def test_unknown_names_are_refused_with_a_suggestion():
         profile.load("a7r")
     with pytest.raises(ValueError, match=r'or a .yaml file, got "hasselblad"$'):
         profile.load("hasselblad")
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("A7R3", "a7r3"),
+        ("d7000-virtual", "d7000"),
+        ("a7r3-virtual+d90-virtual", None),
+        ("SONY/ILCE-7RM3", "a7r3"),
+        ("SONY/ILCE-7RM3A", None),
+        ("NIKON CORPORATION/NIKON D90", "d90"),
+        ("nikon d7000", "d7000"),
+        ("samsung/SM-G935F", "s7"),
+        ("samsung/SM-G935L", None),
+        ("/NIKON", None),
+        ("", None),
+    ],
+)
+def test_a_camera_is_known_by_what_exif_and_weights_call_it(said, name):
+    assert profile.of_camera(said) == name

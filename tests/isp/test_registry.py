@@ -37,7 +37,7 @@ def install(tmp_path, monkeypatch):
 def test_names():
     assert isp.names() == [
         "rsblur/a7r3", "rsblur/srgb", "rsblur/published", "rsblur/tensorflow", "upi/pair", "upi/published", "upi/paramisp",
-        "paramisp/a7r3-virtual",
+        "paramisp/a7r3-virtual", "paramisp/d7000-virtual",
     ]  # fmt: skip
 
 

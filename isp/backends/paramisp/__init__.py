@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,10 @@ from isp.contract import Direction, Limits, Meter, Way
 
 Matrix = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
-VARIANTS = ("a7r3-virtual",)
+VARIANTS = ("a7r3-virtual", "d7000-virtual")
 TAKES_PATHS = True
-# Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the weights of the package spoil
-# 0 and 3 (dead leaves: 0 and 6), random weights 0 and 2; at 2/255 the recorded ones, made to be felt everywhere, 1 and 4.
+# Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the A7R3's weights spoil 0 and 3
+# (dead leaves: 0 and 6), the D7000's 0 and 5, random weights 0 and 2; at 2/255 the recorded ones, made to be felt, 1 and 4.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
 WHOLE_BYTES_A_PIXEL = 1700.0  # at once: a tenth above benchmarks/networks.py at 1280x720, less the program
 # How much of its skip connection a network keeps when it runs in strips, the preferred first; then the type of its maps.
@@ -70,10 +70,13 @@ class ParamISP:
         forward: ParamISPNet,
         matrices: tuple[Matrix, Matrix] = ("rows_1", "rows_1"),
         weights: tuple[str, ...] = (),
+        trained_for: str | None = None,
     ) -> None:
         self.name = name
         self.weights = weights
-        self.limits = Limits(inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, renders="camera")
+        self.limits = Limits(
+            inverse_halo=INVERSE_BORDER, forward_halo=FORWARD_BORDER, camera=trained_for, renders="camera"
+        )
         self.networks: dict[Direction, ParamISPNet] = {
             "inverse": inverse.requires_grad_(False),
             "forward": forward.requires_grad_(False),
@@ -99,16 +102,20 @@ class ParamISP:
         network = self.networks[direction]
 
         def at_once(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
-            result = self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
-            meter(1.0)
-            return result
+            with strips.metered(network, meter):
+                return self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
 
         def in_strips(storage: Storage, image: Tensor, camera: Camera, meter: Meter) -> Tensor:
             result = strips.run(network, image, camera_for(self._matrices[direction], camera), storage, meter)
             return result if direction == "inverse" else result.clamp_(0, 1)
 
         return [
-            Way(said="at once", peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width, work=1.0, run=at_once),
+            Way(
+                said="at once",
+                peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width,
+                work=count * strips.work(network, height, width, None),
+                run=at_once,
+            ),
             *(
                 Way(
                     said=f"in strips, {storage.said}",
@@ -140,8 +147,17 @@ def border_effect(
     return int(beyond.max()) + 1 if len(beyond) else 0
 
 
-def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
-    """The networks in one weight file by their direction, each with its matrix convention and the file's digest."""
+class _Trained(NamedTuple):
+    """One network, and what its file says of it; `camera` is what it was trained for."""
+
+    network: ParamISPNet
+    matrix: Matrix
+    camera: str
+    digest: str
+
+
+def _networks_of(path: Path) -> dict[str, _Trained]:
+    """The networks in one weight file by their direction."""
     from isp import weights
 
     read = weights.read(path)
@@ -159,7 +175,7 @@ def _networks_of(path: Path) -> dict[str, tuple[ParamISPNet, Matrix, str]]:
         network = ParamISPNet(direction, design)
         own = {name.removeprefix(prefix): value for name, value in read.tensors.items() if name.startswith(prefix)}
         weights.fill(network, own, of=str(path))
-        found[direction] = network, cast(Matrix, said["matrix"]), read.digest
+        found[direction] = _Trained(network, cast(Matrix, said["matrix"]), said["camera"], read.digest)
     return found
 
 
@@ -187,18 +203,23 @@ def create(variant: str, device: torch.device | str) -> ParamISP:
     Raises `ValueError` where there are no weights of that name, or not those of both directions.
     """
     variant = variant or VARIANTS[0]
-    found: dict[str, tuple[ParamISPNet, Matrix, str]] = {}
+    found: dict[str, _Trained] = {}
     for path in _files(variant):
-        for direction, network in _networks_of(path).items():
+        for direction, trained in _networks_of(path).items():
             if direction in found:
                 raise ValueError(
                     f"paramisp/{variant}: expected one inverse and one forward network, got two of {direction}"
                 )
-            found[direction] = network
+            found[direction] = trained
     missing = [direction for direction in get_args(Direction) if direction not in found]
     if missing:
         raise ValueError(f"paramisp/{variant}: expected weights of both directions, but {missing[0]} is not among them")
     inverse, forward = found["inverse"], found["forward"]
-    digests = tuple(dict.fromkeys((inverse[2], forward[2])))
-    networks = inverse[0].to(device), forward[0].to(device)
-    return ParamISP(f"paramisp/{variant}", *networks, matrices=(inverse[1], forward[1]), weights=digests)
+    return ParamISP(
+        f"paramisp/{variant}",
+        inverse.network.to(device),
+        forward.network.to(device),
+        matrices=(inverse.matrix, forward.matrix),
+        weights=tuple(dict.fromkeys((inverse.digest, forward.digest))),
+        trained_for=inverse.camera if inverse.camera == forward.camera else None,
+    )

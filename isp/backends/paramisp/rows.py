@@ -69,6 +69,22 @@ def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
         yield strip
 
 
+class Mean:
+    """Of each channel over all rows, which come strip by strip."""
+
+    def __init__(self) -> None:
+        self._total, self._pixels = torch.zeros((), dtype=torch.float64), 0
+
+    def add(self, strip: Float[Tensor, "b c rows w"]) -> None:
+        # Strips lie channels last, along which the sum runs fastest; float32 would lose digits over a photograph.
+        self._total = self._total.to(strip.device) + strip.permute(0, 2, 3, 1).sum((1, 2)).double()
+        self._pixels += strip.shape[2] * strip.shape[3]
+
+    @property
+    def value(self) -> Float[Tensor, "b c"]:
+        return (self._total / self._pixels).float()
+
+
 # ---------------------------------------------------------------- layers
 
 
@@ -123,12 +139,11 @@ def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
 
 def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
     """Of a block on a whole map."""
-    total, largest, pixels = torch.zeros((), dtype=torch.float64), torch.tensor(-torch.inf), 0
+    mean, largest = Mean(), torch.tensor(-torch.inf)
     for residual in residuals(block, strips):
-        total = total.to(residual.device) + residual.permute(0, 2, 3, 1).sum((1, 2)).double()
+        mean.add(residual)
         largest = torch.maximum(largest.to(residual.device), functional.adaptive_max_pool2d(residual, 1))
-        pixels += residual.shape[2] * residual.shape[3]
-    return block.channel_attention((total / pixels).to(largest.dtype)[:, :, None, None], largest)
+    return block.channel_attention(mean.value[:, :, None, None], largest)
 
 
 def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips: Strips) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -29,7 +30,7 @@ from torch.nn import functional
 from isp import cfa, color
 from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
-from isp.backends.paramisp.rows import Strips, added, attended, between, channel_attention, convolved, reduced
+from isp.backends.paramisp.rows import Mean, Strips, added, attended, between, channel_attention, convolved, reduced
 from isp.backends.paramisp.subnetworks import WIDTH, AttentiveBlock, GlobalNet, LocalNet, features, polynomial, rendered
 from isp.camera import Camera
 from isp.contract import Meter
@@ -59,13 +60,18 @@ class Storage:
         return f"maps in {maps}" + (f", {1 - self.kept:.0%} of the skip connection twice" if self.kept < 1 else "")
 
 
+def _rows_of_strip(batch: int, width: int) -> int:
+    """An even number, so that a mosaic keeps its CFA phase from strip to strip."""
+    return max(2, int(STRIP_BYTES / (batch * width * WIDTH * 4)) // 2 * 2)
+
+
 class FeatureMap:
     """A map of `WIDTH` channels in chunks of rows, which come when they are written and go when they are done with."""
 
     def __init__(self, image: Float[Tensor, "b 3 h w"], reduction: int, dtype: torch.dtype, meter: Meter) -> None:
         """Of `image` at one in `reduction` of its height and width."""
         self.batch, self.height, self.width = len(image), image.shape[2] // reduction, image.shape[3] // reduction
-        self._strip = max(2, int(STRIP_BYTES / (self.batch * self.width * WIDTH * 4)))
+        self._strip = _rows_of_strip(self.batch, self.width)
         self._chunk = max(1, int(CHUNK_BYTES / STRIP_BYTES)) * self._strip
         self._chunks: dict[int, Tensor] = {}
         self._new = partial(image.new_empty, dtype=dtype)
@@ -151,7 +157,7 @@ class _Inputs:
     def strips(self, macs: float, start: int = 0) -> Iterator[Tensor]:
         """From row `start` on; they cost `macs` multiply-accumulates a pixel in what follows."""
         height = self.image.shape[2]
-        rows = _rows_of_strip(self.image)
+        rows = _rows_of_strip(len(self.image), self.image.shape[3])
         for row in range(start, height, rows):
             above, below = max(0, row - 1), min(height, row + rows + 1)  # gradients see a neighbour
             image, first = (whole[:, :, above:below] for whole in (self.image, self.first))
@@ -159,9 +165,11 @@ class _Inputs:
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
-
-def _rows_of_strip(image: Float[Tensor, "b c h w"]) -> int:
-    return max(2, int(STRIP_BYTES / (len(image) * image.shape[3] * WIDTH * 4)) // 2 * 2)
+    def bare(self, macs: float) -> Iterator[Tensor]:
+        """The image without its features."""
+        for strip in torch.split(self.image, _rows_of_strip(len(self.image), self.image.shape[3]), 2):
+            yield strip
+            self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
 
 def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: Storage) -> Float[Tensor, "b 3 h w"]:
@@ -216,9 +224,8 @@ def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: 
 def _local_mapping(net: LocalMapping, inputs: _Inputs) -> Float[Tensor, "b 3 h w"]:
     """It pools nothing, so that one pass does."""
     image = inputs.image
-    rows = _rows_of_strip(image)
-    strips: Strips = (image[:, :, row : row + rows] for row in range(0, image.shape[2], rows))
     *convs, last = cast(list[nn.Conv2d], list(net.mapping))
+    strips: Strips = inputs.bare(_macs(net.mapping))
     for conv in convs:
         strips = map(functional.leaky_relu, convolved(conv, strips))
     return _plus(image, map(net.bounded, convolved(last, strips)))
@@ -239,16 +246,15 @@ def _global_weights(net: GlobalNet, inputs: _Inputs, optical: Tensor | None) -> 
     for conv in net.convs:
         strips = reduced(conv, 3, strips)
         strips = reduced(partial(functional.max_pool2d, kernel_size=2), 2, map(functional.elu, strips))
-    total, pixels = torch.zeros((), dtype=torch.float64), 0
+    mean = Mean()
     for feature in strips:
-        total = total.to(feature.device) + feature.sum((2, 3)).double()
-        pixels += feature.shape[2] * feature.shape[3]
-    return net.weights((total / pixels).float(), optical)
+        mean.add(feature)
+    return net.weights(mean.value, optical)
 
 
 def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """What acts on every pixel alone."""
-    rows = _rows_of_strip(image)
+    rows = _rows_of_strip(len(image), image.shape[3])
     for row in range(0, image.shape[2], rows):
         image[:, :, row : row + rows] = operation(image[:, :, row : row + rows])
     return image
@@ -257,7 +263,7 @@ def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h
 def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
     """CanoNet, strip by strip."""
     batch, _, height, width = bayer.shape
-    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(bayer), cfa.DEMOSAIC_HALO
+    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(batch, width), cfa.DEMOSAIC_HALO
     for row in range(0, height, rows):  # even, and so is the halo: the CFA phase stays
         above = max(0, row - halo)
         strip = net.linear(bayer[:, :, above : row + rows + halo], camera)
@@ -303,16 +309,38 @@ def run(
 # ---------------------------------------------------------------- what it takes
 
 
-def work(net: ParamISPNet, height: int, width: int, storage: Storage) -> float:
-    """Multiply-accumulates of `run` on one image."""
+@contextmanager
+def metered(net: ParamISPNet, meter: Meter) -> Iterator[None]:
+    """Tells `meter` the multiply-accumulates of each step of the network at once: `work` in all."""
+
+    def tell(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        pixels = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+        if conv.kernel_size != (1, 1):
+            meter(float(conv.weight.numel() * len(pixels) * pixels.shape[2] * pixels.shape[3]))
+
+    convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [conv.register_forward_hook(tell) for conv in convs]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def work(net: ParamISPNet, height: int, width: int, storage: Storage | None) -> float:
+    """Multiply-accumulates of `run` on one image; without a storage, of the network at once."""
     macs = 0.0
     if isinstance(net.global_net, GlobalNet):
         macs += _macs(net.global_net.convs[0]) / 4
     if isinstance(net.local_net, LocalNet):
         local = net.local_net
         head, block, tail, down = (_macs(layer) for layer in (local.head, local.blocks[0], local.tail, local.down[0]))
-        macs += head + tail + (1 - storage.kept) * (head + 2 * block)
-        macs += (8 + 8 / 4 + 4 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+        times, again = (1, 0.0) if storage is None else (2, 1 - storage.kept)
+        macs += head + tail + again * (head + 2 * block)
+        macs += times * (4 + 4 / 4 + 2 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+    else:
+        macs += _macs(net.local_net)
     for side in (height, width):
         macs *= max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF)
     return macs

@@ -466,6 +466,13 @@ def test_every_way_to_name_weights(folder):
             assert torch.equal(made.forward(image[:, :1], camera), expected)
 
 
+def test_weights_say_which_camera_they_are_for(tmp_path):
+    for inverse, forward, trained_for in (("A7R3", "A7R3", "A7R3"), ("a7r3", "d90", None)):
+        for direction, camera in zip(DIRECTIONS, (inverse, forward), strict=True):
+            save(tmp_path / f"{direction}.safetensors", direction, camera=camera)
+        assert isp.create(f"paramisp/{tmp_path}").limits.camera == trained_for
+
+
 def test_the_backend_gives_no_gradient_graph(folder):
     made = isp.create(f"paramisp/{folder}")
     assert not made.inverse(noise(1, 3, 88, 88), shots("RGGB")).requires_grad
@@ -474,7 +481,10 @@ def test_the_backend_gives_no_gradient_graph(folder):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("paramisp/nothing", 'paramisp/nothing: expected a7r3-virtual, a folder with .* but there is no "nothing"'),
+        (
+            "paramisp/nothing",
+            'paramisp/nothing: expected a7r3-virtual, d7000-virtual, a folder with .* but there is no "nothing"',
+        ),
         ("paramisp/{}/nothing.safetensors", r"or weight files, but there is no .*nothing\.safetensors"),
         ("paramisp/{0}/inverse.safetensors+nothing", "nothing: expected a weight file, but there is none"),
         ("paramisp/{}/inverse.safetensors", "expected weights of both directions, but forward is not among them"),

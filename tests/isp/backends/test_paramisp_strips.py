@@ -183,6 +183,19 @@ def test_the_work_is_known_before(direction, kept):
     assert sum(done) == pytest.approx(strips.work(net, 200, 160, Storage(kept=kept)), rel=0.12)
 
 
+@pytest.mark.parametrize("design", ["paper", "local of CIE XYZ"])
+@pytest.mark.parametrize("direction", ["inverse", "forward"])
+def test_the_work_at_once_is_told_layer_by_layer(direction, design):
+    net, done = network(direction, DESIGNS[design]), []
+    image = picture(200, 160, 1 if direction == "forward" else 3)
+    with strips.metered(net, done.append):
+        whole = net(image, a_camera())
+    assert sum(done) == pytest.approx(strips.work(net, 200, 160, None), rel=0.05)
+    assert max(done) < 0.25 * sum(done)
+    told = list(done)
+    assert torch.equal(net(image, a_camera()), whole) and done == told  # nobody listens any more
+
+
 def test_more_of_the_skip_connection_kept_is_more_memory_and_less_work():
     net = network("inverse")
     ways = [Storage(kept=kept) for kept in (0.0, 0.5, 1.0)]
