@@ -33,6 +33,7 @@ from isp.contract import Direction
 from isp.io import read_image
 from isp.metrics import psnr_db
 from isp.scenes import split
+from isp.shot import read_photograph
 
 ROUNDS = 2
 STORAGES = (Storage(), Storage(kept=0.5), Storage(dtype=torch.float16))
@@ -132,10 +133,8 @@ def round_trips() -> None:
                     ["forward", str(mosaic), "--out", str(again)],
                 ):
                     assert apply.main(arguments) == apply.DONE, arguments
-            before, after = (
-                torch.from_numpy(read_image(each) / np.float32(255)).permute(2, 0, 1)[None]
-                for each in (path, again / f"{path.stem}.png")
-            )
+            pictures = read_photograph(path).picture, read_image(again / f"{path.stem}.png")
+            before, after = (torch.from_numpy(each / np.float32(255)).permute(2, 0, 1)[None] for each in pictures)
             print(f"  {psnr_db(after, before):5.1f}  {name}{' (held out)' * (name in held_out)}")
 
 
