@@ -164,7 +164,9 @@ def _of_picture(path: Path, head: bytes) -> Iterator[Finding]:
         return
     height, width, _ = picture.shape
     yield Finding("size", "ok", f"{height}x{width} upright, {8 * picture.itemsize} bits")
-    yield colours_of(path, picture, tags).finding
+    yield (of_colours := colours_of(path, picture, tags).finding)
+    if of_colours.severity == "fatal":
+        return
     yield _pixels(picture)
     yield optics(optics_of(tags))
     yield Finding("inverse", "ok", "isp.apply inverse takes it; white balance, matrix and levels: --camera or --like")

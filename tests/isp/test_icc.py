@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+import zlib
 
 import cv2
 import numpy as np
@@ -125,14 +126,19 @@ def test_no_damage_to_a_profile_makes_more_than_a_sentence(tagged):
 
 
 def test_16_bits_are_refused_in_a_sentence(tmp_path, capsys):
-    path = tmp_path / "photo.tif"
-    Image.fromarray(scene()).save(path, icc_profile=profile("Display P3", *SPACES["Display P3"]))
-    sixteen = tmp_path / "sixteen.png"
-    cv2.imwrite(str(sixteen), scene().astype(np.uint16) * 257)
-    assert icc.colours_of(path, read_image(sixteen), {}).finding.text == (
-        "expected sRGB in a picture of 16 bits, got the colour profile Display P3; convert it to sRGB, or to 8 bits"
-    )
-    assert icc.colours_of(sixteen, read_image(sixteen), {}).finding.severity == "ok"
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), scene().astype(np.uint16) * 257)
+    content = path.read_bytes()
+    chunk = b"iCCPname\0\0" + zlib.compress(profile("Display P3", *SPACES["Display P3"]))
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:33] + framed + content[33:])  # behind the header
+    says = "expected sRGB in a picture of 16 bits, got the colour profile Display P3; convert it to sRGB, or to 8 bits"
+    assert apply.main(["inverse", str(path), "--isp", "rsblur/a7r3", "--out", str(tmp_path)]) == apply.BAD_DATA
+    assert f"{path}: {says}\n" in capsys.readouterr().err
+    assert doctor.main([str(path)]) == doctor.BAD_DATA
+    assert f"not usable: {says}\n" in capsys.readouterr().out
+    path.write_bytes(content)
+    assert apply.main(["inverse", str(path), "--isp", "rsblur/a7r3", "--out", str(tmp_path)]) == apply.DONE
 
 
 def test_large_pictures_are_no_bombs(tagged):
