@@ -14,7 +14,8 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,6 +260,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+@contextmanager
+def _all_or_none(results: Sequence[Path]) -> Iterator[None]:
+    """Where not all results can be written, those that are new go: a mosaic without its sidecar is of no use."""
+    there = [result for result in results if result.exists()]
+    try:
+        yield
+    except BaseException:
+        for result in results:
+            if result not in there:
+                result.unlink(missing_ok=True)
+        raise
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         planned = results_of(args)
@@ -276,8 +290,15 @@ def _run(args: argparse.Namespace) -> int:
     failed = []
     for path, results in planned.items():
         try:
-            work(path, results)
+            with _all_or_none(results):
+                work(path, results)
         except (OSError, ValueError) as problem:
+            if isinstance(problem, OSError) and problem.errno is not None and problem.filename != str(path):
+                sys.stderr.write(
+                    f"--out {args.out}: expected to write the results of {path}, got: {problem.strerror}; "
+                    "mend that, or choose another; what is listed is whole, give the other files again\n"
+                )
+                return BAD_DATA
             said = str(problem)
             sys.stderr.write(f"{said if said.startswith(str(path)) else f'{path}: {said}'}\n")
             failed.append(str(path))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -509,6 +510,44 @@ def test_numbers_that_are_none_are_no_picture(photo, out, monkeypatch):
     path = photo()
     monkeypatch.setattr(full_size, "inverse", lambda camera_isp, srgb, camera, memory_bytes: srgb * torch.nan)
     assert "got NaN" in refused(path, "inverse", path, *PAIR, "--out", out)
+    assert list(out.iterdir()) == []
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """As on a disk that is full: longer files cannot be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("command", [("inverse",), ("hdr", "--format", "jpg")])
+def test_where_results_cannot_be_written_none_stay_and_no_more_is_tried(photo, out, command):
+    paths = photo("first.png"), photo("second.png")
+    command = (*command, *paths, *PAIR, "--out", out)
+    code, listed, _ = run(*command)
+    assert code == apply.DONE
+    # What is there stays, and is whole.
+    kept = {result: result.read_bytes() for result in listed}
+    with files_of_at_most(1000):
+        assert run(*command, "--force")[0] == apply.BAD_DATA
+    assert {result: result.read_bytes() for result in out.iterdir()} == kept
+    first, second, *_ = map(len, kept.values())
+    assert command[0] == "inverse" or first < second
+    for result in listed:
+        result.unlink()
+    # The disk is full before the first result of all, or between the two of the first photograph.
+    with files_of_at_most(first // 2 if command[0] == "inverse" else (first + second) // 2):
+        code, listed, lines = run(*command)
+    assert (code, listed) == (apply.BAD_DATA, [])
+    assert lines[-1] == (
+        f"--out {out}: expected to write the results of {paths[0]}, got: File too large; "
+        "mend that, or choose another; what is listed is whole, give the other files again"
+    )
+    assert not any(str(paths[1]) in line for line in lines)
     assert list(out.iterdir()) == []
 
 
