@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Literal, get_args
 
@@ -93,6 +93,16 @@ def mosaic(sensor: Float[Tensor, "b 3 h w"], cfa: Sequence[str]) -> Float[Tensor
             row, column = divmod(site, 2)
             bayer[images, 0, row::2, column::2] = sensor[images, channel, row::2, column::2]
     return bayer
+
+
+def strips(height: int, rows: int, halo: int, start: int = 0) -> Iterator[tuple[slice, slice, slice]]:
+    """An image of that height from row `start` on, cut into strips of `rows`, each with `halo` rows of what is around it.
+
+    (where a strip lies, where it lies with its halo, where in that). Even numbers keep the CFA phase.
+    """
+    for top in range(start, height, rows):
+        above, bottom = max(0, top - halo), min(height, top + rows)
+        yield slice(top, bottom), slice(above, min(height, bottom + halo)), slice(top - above, bottom - above)
 
 
 def mirrored(image: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from isp import cfa
 from isp.camera import Camera
 from isp.contract import ISP, Bounded, Direction, Meter, Way
 
@@ -123,11 +124,9 @@ def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Way:
 
     def in_strips(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
         result = image.new_empty(len(image), 3, height, width)
-        for row in range(0, height, STRIP_ROWS):
-            above, rows = max(0, row - halo), min(STRIP_ROWS, height - row)
-            strip = getattr(camera_isp, direction)(image[:, :, above : row + rows + halo], camera)
-            result[:, :, row : row + rows] = strip[:, :, row - above : row - above + rows]
-            meter(float(rows))
+        for place, window, inner in cfa.strips(height, STRIP_ROWS, halo):
+            result[:, :, place] = getattr(camera_isp, direction)(image[:, :, window], camera)[:, :, inner]
+            meter(float(place.stop - place.start))
         return result
 
     peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (STRIP_ROWS + 2 * halo)) * width

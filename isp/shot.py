@@ -52,11 +52,10 @@ def read_photograph(path: Path) -> Photograph:
     if colours.finding.severity == "fatal":
         raise ValueError(f"{path}: {colours.finding.text}")
     notes = []
+    if colours.finding.severity == "warning" or colours.transform is not None:
+        notes.append(f"{path}: {colours.finding.text}")
     if colours.transform is not None:
         upright_picture = icc.to_srgb(upright_picture, colours.transform)
-        notes.append(f"{path}: {colours.finding.text}")
-    elif colours.finding.severity == "warning":
-        notes.append(f"{path}: {colours.finding.text}")
     if unread:
         notes.append(f"{path}: expected EXIF that can be read, got damage; it counts as absent")
     known = {field: value for field, value in optics_of(tags).items() if value is not None}
@@ -144,12 +143,10 @@ def preview(bayer: Float[Tensor, "1 1 h w"], camera: Camera) -> UInt8[np.ndarray
     extended = cfa.mirrored(bayer, max(height, 3), max(width, 3))
     picture = np.empty((*extended.shape[-2:], 3), np.uint8)
     gains = camera.white_balance[:, :, None, None]
-    for top in range(0, height, _STRIP):
-        above = min(top, cfa.DEMOSAIC_HALO)
-        window = extended[..., top - above : top + _STRIP + cfa.DEMOSAIC_HALO, :]
-        sensor = cfa.demosaic(window, camera.cfa)[..., above : above + _STRIP, :]
+    for place, window, inner in cfa.strips(extended.shape[2], _STRIP, cfa.DEMOSAIC_HALO):
+        sensor = cfa.demosaic(extended[:, :, window], camera.cfa)[:, :, inner]
         linear = color.apply_matrix((sensor * gains).clamp_(0, 1), camera.sensor_to_linear)
-        picture[top : top + _STRIP] = picture_of(tone.srgb_curve(linear.clamp_(0, 1)), np.uint8)
+        picture[place] = picture_of(tone.srgb_curve(linear.clamp_(0, 1)), np.uint8)
     return picture[:height, :width]
 
 

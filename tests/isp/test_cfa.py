@@ -296,3 +296,15 @@ def test_wrong_input_is_refused_in_words():
         cfa.demosaic(bayer[..., :2, :], ("RGGB",))
     with pytest.raises(ValueError, match=r'flip: expected the axis "vertical" or "horizontal", got \'diagonal\''):
         cfa.flip("RGGB", "diagonal", 4, 4)
+
+
+@given(height=st.integers(1, 40), rows=st.integers(1, 12), halo=st.integers(0, 5), start=st.integers(0, 10))
+def test_strips_are_every_row_once_with_what_is_around(height, rows, halo, start):
+    image = torch.arange(height)
+    seen = []
+    for place, window, inner in cfa.strips(height, rows, halo, start):
+        assert torch.equal(image[window][inner], image[place])
+        assert image[window].tolist() == list(range(max(0, place.start - halo), min(height, place.stop + halo)))
+        assert len(image[place]) <= rows
+        seen += image[place].tolist()
+    assert seen == list(range(start, height))

@@ -156,12 +156,9 @@ class _Inputs:
 
     def strips(self, macs: float, start: int = 0) -> Iterator[Tensor]:
         """From row `start` on; they cost `macs` multiply-accumulates a pixel in what follows."""
-        height = self.image.shape[2]
-        rows = _rows_of_strip(len(self.image), self.image.shape[3])
-        for row in range(start, height, rows):
-            above, below = max(0, row - 1), min(height, row + rows + 1)  # gradients see a neighbour
-            image, first = (whole[:, :, above:below] for whole in (self.image, self.first))
-            strip = features(image, first, self.net.design)[:, :, row - above : row - above + rows]
+        count, _, height, width = self.image.shape
+        for _, window, inner in cfa.strips(height, _rows_of_strip(count, width), 1, start):  # gradients see a neighbour
+            strip = features(self.image[:, :, window], self.first[:, :, window], self.net.design)[:, :, inner]
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
@@ -263,11 +260,9 @@ def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h
 def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
     """CanoNet, strip by strip."""
     batch, _, height, width = bayer.shape
-    linear, rows, halo = bayer.new_empty(batch, 3, height, width), _rows_of_strip(batch, width), cfa.DEMOSAIC_HALO
-    for row in range(0, height, rows):  # even, and so is the halo: the CFA phase stays
-        above = max(0, row - halo)
-        strip = net.linear(bayer[:, :, above : row + rows + halo], camera)
-        linear[:, :, row : row + rows] = strip[:, :, row - above : row - above + rows]
+    linear = bayer.new_empty(batch, 3, height, width)
+    for place, window, inner in cfa.strips(height, _rows_of_strip(batch, width), cfa.DEMOSAIC_HALO):
+        linear[:, :, place] = net.linear(bayer[:, :, window], camera)[:, :, inner]
     return linear
 
 
