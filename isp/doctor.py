@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isp import tiff
 from isp.findings import OPTICS, Finding, optics, orientation, verdict
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
 DONE, BAD_DATA, INTERRUPTED = 0, 1, 130
 
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW = {  # (where, what stands there)
-    "TIFF structure": (0, _TIFF), "CIFF (Canon CRW)": (6, (b"HEAPCCDR",)), "Canon CR3": (4, (b"ftypcrx ",)),
+    "TIFF structure": (0, tiff.STARTS), "CIFF (Canon CRW)": (6, (b"HEAPCCDR",)), "Canon CR3": (4, (b"ftypcrx ",)),
     "Fujifilm RAF": (0, (b"FUJIFILMCCD-RAW",)), "Panasonic RW2": (0, (b"IIU\0",)),
     "Olympus ORF": (0, (b"IIRO", b"IIRS", b"MMOR")), "Minolta MRW": (0, (b"\0MRM",)), "Sigma X3F": (0, (b"FOVb",)),
 }  # fmt: skip
@@ -58,26 +57,22 @@ class Diagnosis:
 
 def diagnose(path: Path) -> Diagnosis:
     """What the file says of itself. A file that is missing or not readable is a fatal finding, no error."""
+    from isp.io import IMAGE_SUFFIXES, kind_of
     from isp.raw import read_tags
 
     try:
-        read_tags(path)
+        tags, unread = read_tags(path)
         with path.open("rb") as file:
             head = file.read(32)
-        if head.startswith(_TIFF) and path.with_suffix(".json").exists():
+        kind = kind_of(head)
+        if kind == "TIFF" and path.with_suffix(".json").exists():
             return Diagnosis(path, tuple(_of_mosaic(path)))
-        if _is_picture(path, head):
-            return Diagnosis(path, tuple(_of_picture(path, head)))
+        # Old Canons call their RAW .tif; LibRaw takes plain TIFF pictures for RAW, too.
+        if kind in ("PNG", "JPEG") or (kind == "TIFF" and path.suffix.lower() in IMAGE_SUFFIXES):
+            return Diagnosis(path, tuple(_of_picture(path, kind, tags, unread)))
         return _of_raw(path, head)
     except (OSError, ValueError) as problem:
         return Diagnosis(path, (Finding("file", "fatal", str(problem).removeprefix(f"{path}: ")),))
-
-
-def _is_picture(path: Path, head: bytes) -> bool:
-    from isp.io import IMAGE_SUFFIXES
-
-    # Old Canons call their RAW .tif; LibRaw takes plain TIFF pictures for RAW, too.
-    return head.startswith(tuple(_PICTURES)) or (head.startswith(_TIFF) and path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 # ---------------------------------------------------------------- a RAW file
@@ -146,17 +141,15 @@ def _of_mosaic(path: Path) -> Iterator[Finding]:
 # ---------------------------------------------------------------- a picture
 
 
-def _of_picture(path: Path, head: bytes) -> Iterator[Finding]:
+def _of_picture(path: Path, kind: str, tags: Mapping[str, Any], unread: Sequence[str]) -> Iterator[Finding]:
     from isp.icc import colours_of
     from isp.io import read_image
-    from isp.raw import model_of, optics_of, orientation_of, read_tags
+    from isp.raw import model_of, optics_of, orientation_of
 
-    kind = next((kind for start, kind in _PICTURES.items() if head.startswith(start)), "TIFF")
     yield Finding("kind", "ok", f"picture, {kind}")
-    tags, warnings = read_tags(path)
     yield _model(model_of(tags))
     yield orientation(orientation_of(tags))
-    yield from (Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in warnings)
+    yield from (Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in unread)
     try:
         picture = read_image(path)
     except ValueError as problem:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from isp.findings import Finding
-from isp.io import Picture
+from isp.io import Picture, kind_of
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -81,11 +81,11 @@ def _profile_in(path: Path) -> bytes:
     from PIL.TiffImagePlugin import TiffImageFile
 
     with path.open("rb") as file:
-        head = file.read(8)
+        kind = kind_of(file.read(8))
         file.seek(0)
         # Not Image.open, which refuses large pictures; nothing is decoded here.
-        kinds = {b"\x89P": PngImageFile, b"\xff\xd8": JpegImageFile}
-        found: bytes | None = kinds.get(head[:2], TiffImageFile)(file).info.get("icc_profile")
+        opened = {"PNG": PngImageFile, "JPEG": JpegImageFile}.get(kind or "", TiffImageFile)(file)
+        found: bytes | None = opened.info.get("icc_profile")
     return found or b""
 
 

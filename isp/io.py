@@ -183,11 +183,10 @@ def _refused(where: str, expected: str, got: str) -> ValueError:
 
 
 def _decode(data: bytes, where: str) -> Picture:
-    known = next((known for signature, known in _FORMATS.items() if data.startswith(signature)), None)
-    if known is None:
+    kind = kind_of(data)
+    if kind is None:
         raise _refused(where, "a PNG, JPEG or TIFF image", _sketch(data))
-    kind, read_header = known
-    header = read_header(data, where)
+    header = _HEADERS[kind](data, where)
     width, height = header.width, header.height
     if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= MOST_PIXELS):
         limits = f"1 to {LONGEST_SIDE} pixels a side and at most {MOST_PIXELS} in all"
@@ -226,6 +225,12 @@ def _opencv_decode(cv2: Any, data: bytes, mode: int) -> NDArray[Any] | None:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_KINDS = {_PNG: "PNG", _JPEG: "JPEG", **dict.fromkeys(tiff.STARTS, "TIFF")}
+
+
+def kind_of(head: bytes) -> str | None:
+    """ "PNG", "JPEG" or "TIFF" by the first eight bytes of a file; None for any other."""
+    return next((kind for start, kind in _KINDS.items() if head.startswith(start)), None)
 
 
 def _png_header(data: bytes, where: str) -> _Header:
@@ -299,8 +304,4 @@ def _tiff_header(data: bytes, where: str) -> _Header:
     return _Header(width, height, alpha=channels == 4)
 
 
-_FORMATS = {
-    _PNG: ("PNG", _png_header),
-    _JPEG: ("JPEG", _jpeg_header),
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ("TIFF", _tiff_header)),
-}
+_HEADERS = {"PNG": _png_header, "JPEG": _jpeg_header, "TIFF": _tiff_header}

@@ -8,6 +8,8 @@ from mmap import mmap
 
 Page = dict[str, tuple[int, ...]]
 
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
+
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _TAGS = {
     254: "subfile", 256: "width", 257: "height", 258: "bits", 259: "compression", 262: "colours", 273: "offsets",
