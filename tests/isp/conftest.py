@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +110,17 @@ def paint_scene(height: int, width: int, seed: int = 0):
 @pytest.fixture(scope="session")
 def scene() -> Callable[..., np.ndarray]:
     return paint_scene
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[[str], Path]:
+    """A file or folder of the shared data; a test that wants one is skipped where it is not there."""
+    data = Path(__file__).parents[2].parent / "shared" / "data"
+
+    def find(name: str) -> Path:
+        path = data / name
+        if not path.exists():
+            pytest.skip(f"{path} is not there")
+        return path
+
+    return find

@@ -23,7 +23,6 @@ from isp.develop import bayer_of_raw
 from isp.io import read_image, write_image
 from isp.raw import optics_of, orientation_of, read_raw, read_tags
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 PAIR = ("--isp", "rsblur/a7r3")  # parametric: loads at once, and undoes itself
 OPTICS = {"iso": 400, "exposure_s": 1 / 250, "f_number": 6.3, "focal_mm": 4.2}
 
@@ -691,13 +690,6 @@ def check_damage(command, path, out):
 # ---------------------------------------------------------------- real files
 
 
-def real(name):
-    path = DATA / name
-    if not path.is_file():
-        pytest.skip(f"needs {name} of the shared data")
-    return path
-
-
 @pytest.mark.parametrize(
     ("name", "orientation", "remark", "least_db"),
     [  # the red of D40's telephone box is outside what an A7R3 takes
@@ -706,7 +698,7 @@ def real(name):
         ("Samsung_S7edge_SM-G935L", 1, "", 38.0),
     ],
 )
-def test_a_camera_jpeg_there_and_back(out, tmp_path, name, orientation, remark, least_db):
+def test_a_camera_jpeg_there_and_back(real, out, tmp_path, name, orientation, remark, least_db):
     with Image.open(real(f"camera_jpeg/{name}.jpg")) as whole:  # a part with all its EXIF: whole ones take minutes
         path = tmp_path / f"{name}.jpg"
         whole.crop((1200, 900, 1501, 1101)).save(path, quality=97, exif=whole.info["exif"])
@@ -721,7 +713,7 @@ def test_a_camera_jpeg_there_and_back(out, tmp_path, name, orientation, remark, 
 
 
 @pytest.mark.parametrize("name", ["canon_s30/RAW_CANON_S30.CRW", "canon_550d_ml/colorchart.dng"])
-def test_a_real_raw_file_becomes_a_picture(out, name):
+def test_a_real_raw_file_becomes_a_picture(real, out, name):
     path = real(f"raw/{name}")
     code, (result,), _ = run("forward", path, *PAIR, "--out", out, "--format", "jpg")
     assert code == apply.DONE
@@ -740,6 +732,6 @@ def test_a_real_raw_file_becomes_a_picture(out, name):
         "raw/nikon_d750_crop/DSC_1339_768x512_rggb.raw", "raw/packed/x90_3_4.npy", "raw/packed/imx135_001.png",
     ],
 )  # fmt: skip
-def test_real_files_that_are_no_mosaic_are_one_sentence(out, name):
+def test_real_files_that_are_no_mosaic_are_one_sentence(real, out, name):
     path = real(name)
     assert f"{path}: expected" in refused(path, "forward", path, *PAIR, "--out", out)

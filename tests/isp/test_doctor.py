@@ -21,7 +21,6 @@ from isp.io import read_image, write_image
 from isp.raw import read_embedded_jpeg, read_raw
 
 ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data"
 DICE = np.random.Generator(np.random.PCG64(4))
 RAW = DICE.integers(100, 4000, (48, 64), dtype=np.uint16)
 
@@ -338,7 +337,7 @@ LONG = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
-def test_no_damage_to_real_files_makes_more_than_a_sentence(name, tmp_path):
+def test_no_damage_to_real_files_makes_more_than_a_sentence(real, name, tmp_path):
     content, path = real(name).read_bytes(), tmp_path / Path(name).name
     judged: dict[str, int] = {}
     slowest = 0.0
@@ -393,26 +392,21 @@ VERDICTS = {  # whole, or how it starts; SOURCES.md says what each file is
 }
 
 
-def real(name: str) -> Path:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
 @pytest.mark.parametrize("name", VERDICTS)
-def test_the_verdict_on_each_real_file(name):
+def test_the_verdict_on_each_real_file(real, name):
     said, expected = verdict(diagnose(real(name)).findings), VERDICTS[name]
     assert said == expected or (expected.startswith("not usable") and said.startswith(expected))
 
 
-def test_no_real_file_is_forgotten():
+def test_no_real_file_is_forgotten(real):
     folders = [real(folder) for folder in ("raw", "camera_jpeg", "sharp")]
-    found = {path.relative_to(DATA).as_posix() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(folder.parent).as_posix() for folder in folders for path in folder.rglob("*") if path.is_file()
+    }
     assert found == VERDICTS.keys()
 
 
-def test_a_scanner_whose_white_is_no_white_is_named():
+def test_a_scanner_whose_white_is_no_white_is_named(real):
     said = texts(real("raw/odd/Nikon_coolscan.nef"))
     assert said["levels"].startswith(
         "fatal: expected pixels up to the white level 255, got 87.5% above it, up to 54998; "
@@ -420,7 +414,7 @@ def test_a_scanner_whose_white_is_no_white_is_named():
     assert said["camera"] == "Nikon/Nikon COOLSCAN IV ED"
 
 
-def test_what_can_still_be_said_of_a_head():
+def test_what_can_still_be_said_of_a_head(real):
     said = texts(real("raw/heads/D7100_head.NEF"))
     assert said["camera"] == "NIKON CORPORATION/NIKON D7100"
     assert said["visible area"] == "4020x6036 at row 0, column 0 of 4020x6036"

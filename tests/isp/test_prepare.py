@@ -18,7 +18,6 @@ from isp.develop import bayer_of_raw
 from isp.io import decode_jpeg, encode_jpeg, read_image
 from isp.raw import read_embedded_jpeg, read_raw
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 HEIGHT, WIDTH = 420, 600
 UPRIGHT = {  # of a picture as the sensor lies, by EXIF orientation; what `turned_back` undoes
     1: lambda image: image,
@@ -548,13 +547,6 @@ def test_help_loads_nothing_heavy():
 # ---------------------------------------------------------------- real files
 
 
-def real(name: str) -> Path:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -564,7 +556,7 @@ def real(name: str) -> Path:
         "gopro/HERO6_GOPR0024.dng",
     ],
 )
-def test_renderings_of_real_files_are_found(name):
+def test_renderings_of_real_files_are_found(real, name):
     found = read_raw(real(f"raw/{name}"))
     rendered = color.sensor_to_linear(
         cfa.demosaic(bayer_of_raw(found.raw, found.camera), found.camera.cfa), found.camera
@@ -579,7 +571,7 @@ def test_renderings_of_real_files_are_found(name):
         registration.align(found.raw, resized(0.25)(upright), found.camera, found.orientation)
 
 
-def test_the_preview_inside_a_real_file_is_a_reduced_copy():
+def test_the_preview_inside_a_real_file_is_a_reduced_copy(real):
     path = real("raw/canon_s30/RAW_CANON_S30.CRW")
     found = read_raw(path)
     with pytest.raises(ValueError, match=r"got 480x640, a copy reduced about 3\.2 times"):
@@ -587,13 +579,13 @@ def test_the_preview_inside_a_real_file_is_a_reduced_copy():
 
 
 @pytest.mark.parametrize("name", ["Nikon_D90.jpg", "Nikon_D40.jpg", "Samsung_S7edge_SM-G935L.jpg"])
-def test_camera_jpegs_fit_no_other_raw_file(name):
+def test_camera_jpegs_fit_no_other_raw_file(real, name):
     found = read_raw(real("raw/nikon_d1/RAW_NIKON_D1.NEF"))
     with pytest.raises(ValueError, match="expected the RAW's scene"):
         registration.align(found.raw, read_image(real(f"camera_jpeg/{name}")), found.camera, found.orientation)
 
 
-def test_a_folder_of_real_files_is_reported_whole(run, tmp_path):
+def test_a_folder_of_real_files_is_reported_whole(real, run, tmp_path):
     source = real("raw")
     names = [
         "nikon_d1/RAW_NIKON_D1.NEF",

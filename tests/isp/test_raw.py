@@ -13,7 +13,6 @@ from isp import cfa, color, soundness
 from isp.develop import bayer_of_raw
 from isp.raw import optics_of, read_embedded_jpeg, read_raw, read_tags
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 RAW = np.random.Generator(np.random.PCG64(0)).integers(100, 4000, (64, 96), dtype=np.uint16)
 
 
@@ -325,15 +324,8 @@ REFUSED = {
 DEVELOPED = {".npy", ".png", ".json"}  # arrays and pictures for other tests
 
 
-def real(name: str) -> Path:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_say_what_they_say(name):
+def test_real_files_say_what_they_say(real, name):
     size, pattern, black, white, (red, blue), optics, model = REAL[name]
     path = real(f"raw/{name}")
     found = read_raw(path)
@@ -361,11 +353,11 @@ def test_real_files_say_what_they_say(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_real_files_are_refused_in_one_sentence(name):
+def test_real_files_are_refused_in_one_sentence(real, name):
     assert REFUSED[name] in refused(real(f"raw/{name}"))
 
 
-def test_no_real_file_is_forgotten():
+def test_no_real_file_is_forgotten(real):
     folder = real("raw")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {name for name in found if Path(name).suffix not in DEVELOPED} == REAL.keys() | REFUSED.keys()
@@ -373,7 +365,7 @@ def test_no_real_file_is_forgotten():
 
 @pytest.mark.parametrize("name", ["canon_s30/RAW_CANON_S30.CRW", "nikon_d1/RAW_NIKON_D1.NEF"])
 @pytest.mark.parametrize("share", [0.01, 0.4, 0.8, 0.999])
-def test_real_files_cut_short_are_refused(tmp_path, name, share):
+def test_real_files_cut_short_are_refused(real, tmp_path, name, share):
     content = real(f"raw/{name}").read_bytes()
     path = tmp_path / Path(name).name
     path.write_bytes(content[: int(share * len(content))])
@@ -388,7 +380,7 @@ def test_real_files_cut_short_are_refused(tmp_path, name, share):
         ("Samsung_S7edge_SM-G935L.jpg", (640, 1 / 10, 1.7, 4.2)),
     ],
 )
-def test_camera_jpegs_have_optics_and_are_no_raw_files(name, optics):
+def test_camera_jpegs_have_optics_and_are_no_raw_files(real, name, optics):
     path = real(f"camera_jpeg/{name}")
     tags, warnings = read_tags(path)
     assert warnings == []
