@@ -36,15 +36,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isp import virtual
 from isp.backends.paramisp.design import OPTICAL
 from isp.camera import Camera
 from isp.evaluate import with_wrong
-from isp.io import replace_file
+from isp.files.whole import replace_file
 from isp.metrics import psnr_db
 from isp.train import loop
 from isp.train.data import VirtualShots, validation_batches
 from isp.train.plan import Plan
+from isp.virtual import cameras
 
 # The camera whose pictures follow the EXIF most: developed as if all shots had the median EXIF, they are 23.8 dB from what
 # they are (a7r3-virtual and d90-virtual: 26 to 27), nearly all of it by ISO. The paper's ablations are on the D7000, too.
@@ -125,7 +125,7 @@ def runs(scale: Scale) -> dict[str, Run]:
         *(run(f"tone_c{stages}_1", design=bare | {"stages": stages}) for stages in (1, 4)),
         # As many patches in all, shared among the cameras. Then the paper's second stage: a tenth of the rate, about as
         # many patches as the first. Table S7 is without ParamNet; no_param_net_1 is its "individual".
-        run("generic_1", cameras=virtual.names(), patches=max(1, epoch // len(virtual.names())), design=plain),
+        run("generic_1", cameras=cameras.names(), patches=max(1, epoch // len(cameras.names())), design=plain),
         run("generic_individual_1", starts=("generic_1",), lr=LR / 10, design=plain),
         run("individual_twice_1", epochs=2 * EPOCHS, every=2, design=plain),
         # The pair before joint training, after it, after it with noise in the loss (ours), and after each network was

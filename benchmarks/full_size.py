@@ -26,14 +26,16 @@ import numpy as np
 import torch
 
 from blursynth.synthesis import one_thread
-from isp import apply, cfa, full_size, photographs, profile
+from isp import cfa, full_size, profile
+from isp.apply import __main__ as apply
 from isp.backends.paramisp import create, strips
 from isp.backends.paramisp.strips import Storage
 from isp.contract import Direction
-from isp.io import read_image
+from isp.files import photographs
+from isp.files.pictures import read_image
+from isp.files.shot import read_photograph
 from isp.metrics import psnr_db
-from isp.scenes import split
-from isp.shot import read_photograph
+from isp.virtual.scenes import split
 
 ROUNDS = 2
 STORAGES = (Storage(), Storage(kept=0.5), Storage(dtype=torch.float16))

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from blursynth import ShardDataset, make
-from isp import io
+from isp.files import pictures
 
 BLOCK = 16
 
@@ -60,7 +60,7 @@ def grain_of(rough: np.ndarray) -> np.ndarray:
 def crops(folder: Path, pattern: str) -> Iterator[np.ndarray]:
     """Four 256-px windows of every picture."""
     for path in sorted(folder.glob(pattern)):
-        image = io.read_image(path).astype(np.float64)
+        image = pictures.read_image(path).astype(np.float64)
         height, width = image.shape[:2]
         for top in (height // 4 - 128, 3 * height // 4 - 128):
             for left in (width // 4 - 128, 3 * width // 4 - 128):

@@ -19,9 +19,11 @@ from pathlib import Path
 import measure
 import torch
 
-from blursynth import ShardDataset, folders, make, recipe, shard, synthesis
-from blursynth.rng import generator
-from isp import io
+from blursynth import ShardDataset, make, recipe, synthesis
+from blursynth.shards import folders, shard
+from blursynth.shards.identity import identity_of
+from isp.files import pictures
+from isp.rng import generator
 
 ROUNDS = 12
 PAIRS = 64
@@ -30,7 +32,7 @@ PAIRS = 64
 def written(folder: Path) -> None:
     made_by = recipe.load("realblur_j", ["samples_per_shard=64"])
     footage = made_by.source.open(None)
-    identity = make.identity_of(made_by, footage.digest)
+    identity = identity_of(made_by, footage.digest)
     job = folders.plan(made_by, identity, footage.clips, PAIRS, folder, "cpu")[0]
     samples = [(synthesis.synthesise(clip, made_by, index), clip.digest) for index, clip in job.samples]
     seconds: dict[str, list[float]] = {"published shard": [], "plain write() and fsync": [], "plain write()": []}
@@ -71,7 +73,7 @@ def read(folder: Path) -> None:
     for index in range(len(whole)):
         for name in ("blur", "sharp"):
             pixels = (whole[index][name].permute(1, 2, 0) * 255).round().numpy().astype("uint8")
-            io.write_image(folder / f"{index}_{name}.png", pixels)
+            pictures.write_image(folder / f"{index}_{name}.png", pixels)
     crops = ShardDataset(out, crop=128, augment=False)
     order = generator(1, 0, "order").permutation(PAIRS)
 
@@ -82,7 +84,7 @@ def read(folder: Path) -> None:
     def from_png() -> None:
         for index in order:
             for name in ("blur", "sharp"):
-                pixels = io.read_image(folder / f"{index}_{name}.png")[64:192, 64:192]
+                pixels = pictures.read_image(folder / f"{index}_{name}.png")[64:192, 64:192]
                 torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(torch.float32).div_(255)
 
     seconds = measure.interleaved({"shards": from_shards, "PNG": from_png}, ROUNDS)

@@ -24,11 +24,13 @@ import numpy as np
 import published
 import torch
 
-from blursynth import kernels, recipe, synthesis
-from blursynth.rng import generator
+from blursynth import recipe, synthesis
 from blursynth.sample import Sample
-from blursynth.stages.blur import convolve
-from isp import io, profile
+from isp import profile
+from isp.files import pictures
+from isp.light import raster
+from isp.light.convolution import convolve
+from isp.rng import generator
 
 ROUNDS = 60
 PARAMETRIC = "isp=rsblur/a7r3"
@@ -116,7 +118,7 @@ def whole_pair() -> None:
         size = sample.dice["camera_shake.size"]
         kernel = timed(
             floor["kernel alone"],
-            lambda: kernels.camera_shake(
+            lambda: raster.camera_shake(
                 generator(made_by.seed, index, "camera_shake.trajectory"), sample.dice["camera_shake.family"], size
             ),
         )
@@ -162,7 +164,7 @@ def memory() -> None:
         frame = np.zeros((720 + 40, 1280 + 40, 3), np.uint8)
         frame[:] = generator(1, 0, "frame").integers(0, 256, (1, 1320, 3), dtype=np.uint8)
         (Path(folder) / "data").mkdir()
-        io.write_image(Path(folder) / "data" / "frame.png", frame)
+        pictures.write_image(Path(folder) / "data" / "frame.png", frame)
         for isp in ("rsblur/a7r3", recipe.load("realblur_j").isp):
             out = f"{folder}/{isp.partition('/')[0]}"
             arguments = ["--recipe", "realblur_j", "--data", f"{folder}/data", "--out", out, "--count", "4"]

@@ -21,7 +21,7 @@ from isp import cfa, evaluate
 from isp.backends.paramisp import VARIANTS, border_effect
 from isp.camera import Camera
 from isp.contract import ISP
-from isp.io import write_image
+from isp.files.pictures import write_image
 from isp.train.data import VirtualPair, VirtualShots, stacked
 
 PARAMETRIC = ("rsblur/a7r3", "rsblur/srgb", "rsblur/published", "upi/pair", "upi/paramisp")

@@ -11,10 +11,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from isp.io import replace_file
+from isp.files.whole import replace_file
 
 _SETTLED_NS = 2 * 10**9  # a file changed later than this may change again within one tick of its clock
 _MOST_ENTRIES = 100_000
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """SHA-256 over several texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def digests_of(paths: Iterable[Path]) -> dict[Path, str]:

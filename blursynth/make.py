@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
-    from blursynth.shard import Identity, Job, Receipt
+    from blursynth.shards.identity import Identity
+    from blursynth.shards.shard import Job, Receipt
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.recipe is None:
         parser.error("--recipe is needed; --list shows what there is")
     try:
-        from blursynth.executor import WorkerDiedError
+        from blursynth.executors.processes import WorkerDiedError
         from blursynth.recipe import RecipeError
 
         try:
@@ -98,7 +99,10 @@ def sentence_of(problem: Exception) -> str:
 def make(args: argparse.Namespace) -> int:
     """The whole job, top to bottom. Raises what `main` turns into exit codes."""
     started = time.monotonic()
-    from blursynth import executor, folders, publish, recipe, synthesis
+    from blursynth import recipe, synthesis
+    from blursynth.executors import locks, processes
+    from blursynth.shards import folders, publish
+    from blursynth.shards.identity import identity_of
 
     made_by = recipe.load(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = made_by.source.open(args.data)
@@ -109,33 +113,17 @@ def make(args: argparse.Namespace) -> int:
         return _report_check(made_by, identity, footage, count, out, args)
 
     out.mkdir(parents=True, exist_ok=True)
-    with executor.only_run_in(out):
+    with locks.only_run_in(out):
         moved = folders.claim(out, identity, force=args.force)
         if moved is not None:
             sys.stderr.write(f"moved the shards of another run into {moved}\n")
         publish.remove_stale_parts(out)
         jobs = folders.plan(made_by, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
-        for _ in _with_progress(executor.run(synthesis.fill, jobs, workers), jobs):
+        for _ in _with_progress(processes.run(synthesis.fill, jobs, workers), jobs):
             pass
         manifest = folders.seal(out, made_by, identity, footage.skipped)
     return _report(manifest, jobs, out, time.monotonic() - started, args)
-
-
-def identity_of(made_by: Recipe, data_digest: str) -> Identity:
-    """What decides the pixels: the recipe and its files, the seed, the data, the weights of its ISPs."""
-    from blursynth import publish, shard
-    from blursynth.stages.isp import ForwardISP, InverseISP, opened
-
-    files = [publish.file_digest(path) for stage in made_by.stages for path in stage.files()]
-    names = {stage.isp for stage in made_by.stages if isinstance(stage, InverseISP | ForwardISP)}
-    weights = [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
-    return shard.Identity(
-        recipe=made_by.digest,
-        seed=made_by.seed,
-        data=publish.digest_of([data_digest, *files]),
-        weights=publish.digest_of(weights),
-    )
 
 
 def _folder(text: str) -> Path:
@@ -199,7 +187,7 @@ def _print_list() -> None:
 def _report_check(
     made_by: Recipe, identity: Identity, footage: Any, count: int, out: Path, args: argparse.Namespace
 ) -> int:
-    from blursynth import folders
+    from blursynth.shards import folders
 
     owner = folders.identity_of(out)
     if owner is not None and owner != identity and not args.force:
@@ -248,7 +236,7 @@ def _unusable(made_by: Recipe, clips: Sequence[Any]) -> list[str]:
 
 
 def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: float, args: argparse.Namespace) -> int:
-    from blursynth import inspect
+    from blursynth.shards import contact_sheet
 
     receipts = manifest["shards"]
     ratios = [(r["blur_psnr_db"], r["count"]) for r in receipts if r["blur_psnr_db"] is not None]
@@ -265,7 +253,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
         "out": str(out),
     }
     if pairs:
-        summary["contact_sheet"] = str(inspect.write_contact_sheet(out))
+        summary["contact_sheet"] = str(contact_sheet.write_contact_sheet(out))
     if args.as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
@@ -278,7 +266,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "saturated": f"{100 * summary['saturated_share']:.2f} %",
             "seconds": f"{seconds:.1f}",
             "shards in": out,
-            "contact sheet": summary.get("contact_sheet", out / inspect.CONTACT_SHEET),
+            "contact sheet": summary.get("contact_sheet", out / contact_sheet.CONTACT_SHEET),
         }
         for name, value in rows.items():
             sys.stdout.write(f"{name:16} {value}\n")

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blursynth.rng import generator
 from isp.camera import Camera
+from isp.rng import generator
 from isp.space import Space
 
 Target = Literal["source", "rendered"]

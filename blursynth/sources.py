@@ -23,8 +23,8 @@ from jaxtyping import UInt8, UInt16
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from blursynth.digests import digests_of
-from isp import photographs
-from isp.io import IMAGE_SUFFIXES, Picture, read_image
+from isp.files import photographs
+from isp.files.pictures import IMAGE_SUFFIXES, Picture, read_image
 
 # ---------------------------------------------------------------- what a source gives
 

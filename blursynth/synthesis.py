@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from blursynth import executor, recipe, shard
+from blursynth import recipe
+from blursynth.executors import locks, processes
 from blursynth.recipe import Recipe
 from blursynth.sample import Sample
+from blursynth.shards import shard
 from blursynth.sources import Clip
 
 
@@ -72,9 +74,9 @@ def fill(job: shard.Job) -> shard.Receipt:
     fails, `executor.OrphanedError` where the process that wanted the shard is gone.
     """
     made_by = recipe.bind(json.loads(job.recipe), job.path.name)
-    with one_thread(), executor.slice_lock(job.path.parent), shard.Writer(job, made_by.bits) as out:
+    with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, made_by.bits) as out:
         for index, clip in job.samples:
-            executor.leave_if_orphaned()
+            processes.leave_if_orphaned()
             try:
                 sample = synthesise(clip, made_by, index, job.device)
             except (ValueError, OSError) as problem:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth import executor, folders, make, publish, shard
-from blursynth.rng import generator
-from blursynth.shard import Identity, Receipt
+from blursynth import digests, make
+from blursynth.executors import locks
+from blursynth.shards import folders, publish, shard
+from blursynth.shards.identity import Identity, identity_of
+from blursynth.shards.shard import Receipt
+from isp.rng import generator
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
@@ -84,14 +87,14 @@ def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str)
 
     _same_origin(folder, footage)
     listed = {folder.path / name: receipt for name, receipt in folder.expected.items()}
-    with executor.only_run_in(folder.path):
+    with locks.only_run_in(folder.path):
         publish.remove_stale_parts(folder.path)
         if folders.IDENTITY in broken:
             folders.write_identity(folder.path, folder.identity)
         for path, receipt in listed.items():
             if path.name in broken:
                 Receipt.path(path).unlink(missing_ok=True)
-                if path.is_file() and publish.file_digest(path) != receipt.sha256:
+                if path.is_file() and digests.file_digest(path) != receipt.sha256:
                     path.unlink()
         count = max((receipt.first_index + receipt.tried for receipt in listed.values()), default=0)
         for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
@@ -101,7 +104,7 @@ def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str)
 
 
 def _same_origin(folder: Folder, footage: Footage) -> None:
-    now = make.identity_of(folder.recipe, footage.digest)
+    now = identity_of(folder.recipe, footage.digest)
     if now != folder.identity:
         raise ValueError(
             f"{folder.path}: was made from other data or settings ({folder.identity.differences(now)}); give the --data "

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isp import weights
 from isp.backends.paramisp.design import PRESETS
 from isp.backends.paramisp.network import ParamISPNet
 from isp.contract import Direction
+from isp.files import weights
 
 DONE, BAD_DATA, USAGE = 0, 1, 2
 

@@ -3,7 +3,7 @@
     python -m isp.doctor photo.nef photo.jpg
     python -m isp.doctor --json *.dng
 
-Every line is a finding, ok, a warning or fatal; the verdict follows from them by `isp.findings.verdict`.
+Every line is a finding, ok, a warning or fatal; the verdict follows from them by `isp.files.findings.verdict`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isp import tiff
-from isp.findings import OPTICS, Finding, optics, orientation, verdict
+from isp.files import tiff
+from isp.files.findings import OPTICS, Finding, optics, orientation, verdict
 
 if TYPE_CHECKING:
     from isp.camera import Camera
@@ -44,7 +44,7 @@ _NEITHER = {  # what else is given often: (where, what stands there, what to do)
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The findings on one file; `camera` is what `isp.raw` would give with its pixels, None for all but a sound RAW."""
+    """The findings on one file; `camera` is what `isp.files.raw` would give with its pixels, None for all but a sound RAW."""
 
     path: Path
     findings: tuple[Finding, ...]
@@ -57,8 +57,8 @@ class Diagnosis:
 
 def diagnose(path: Path) -> Diagnosis:
     """What the file says of itself. A file that is missing or not readable is a fatal finding, no error."""
-    from isp.io import IMAGE_SUFFIXES, kind_of
-    from isp.raw import read_tags
+    from isp.files.exif import read_tags
+    from isp.files.pictures import IMAGE_SUFFIXES, kind_of
 
     try:
         tags, unread = read_tags(path)
@@ -79,7 +79,7 @@ def diagnose(path: Path) -> Diagnosis:
 
 
 def _of_raw(path: Path, head: bytes) -> Diagnosis:
-    from isp.raw import examine
+    from isp.files.raw import examine
 
     kind = next((kind for kind, (at, starts) in _RAW.items() if head[at:].startswith(starts)), None)
     if kind is None:
@@ -104,7 +104,7 @@ def _of_raw(path: Path, head: bytes) -> Diagnosis:
 
 
 def _embedded(path: Path) -> Finding:
-    from isp.raw import read_embedded_jpeg
+    from isp.files.raw import read_embedded_jpeg
 
     try:
         height, width, _ = read_embedded_jpeg(path).shape
@@ -119,7 +119,7 @@ def _embedded(path: Path) -> Finding:
 
 def _of_mosaic(path: Path) -> Iterator[Finding]:
     """A TIFF with a JSON file beside it."""
-    from isp.shot import read_mosaic
+    from isp.files.shot import read_mosaic
 
     yield Finding("kind", "ok", "mosaic of isp.apply inverse: TIFF with its sidecar")
     try:
@@ -142,9 +142,9 @@ def _of_mosaic(path: Path) -> Iterator[Finding]:
 
 
 def _of_picture(path: Path, kind: str, tags: Mapping[str, Any], unread: Sequence[str]) -> Iterator[Finding]:
-    from isp.icc import colours_of
-    from isp.io import read_image
-    from isp.raw import model_of, optics_of, orientation_of
+    from isp.files.exif import model_of, optics_of, orientation_of
+    from isp.files.icc import colours_of
+    from isp.files.pictures import read_image
 
     yield Finding("kind", "ok", f"picture, {kind}")
     yield _model(model_of(tags))

@@ -25,8 +25,8 @@ from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor
 
 from isp.camera import Camera
-from isp.develop import bayer_of_raw
-from isp.io import replace_file
+from isp.files.whole import replace_file
+from isp.levels import bayer_of_raw
 
 if TYPE_CHECKING:
     import h5py
@@ -86,7 +86,7 @@ class Pair:
             raise ValueError(f"{self.path}: expected a sound pair, got: {problem}; make it again") from problem
         camera = self.camera.crop(top, left)
         planes = torch.from_numpy(srgb.astype(np.float32)).div_(255).permute(2, 0, 1)[None]
-        return bayer_of_raw(raw, camera), planes.contiguous(), camera
+        return bayer_of_raw(torch.from_numpy(raw), camera), planes.contiguous(), camera
 
 
 def write(

@@ -13,42 +13,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("isp", "blursynth")
 
-CORE = {f"isp.{name}" for name in ("space", "camera", "cfa", "color", "tone", "contract")}
+CORE = {f"isp.{name}" for name in ("space", "camera", "cfa", "color", "tone", "levels", "contract")}
 CORE_USES = {"torch", "jaxtyping"}
-READ_BY_BACKENDS = {"isp.weights"}  # in the function that opens a backend; loading one needs no more than the core
+READ_BY_BACKENDS = {
+    "isp.files.weights"
+}  # in the function that opens a backend; loading one needs no more than the core
 # From the bottom up; a module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
-    (
-        "isp.profile",
-        "isp.tiff",
-        "isp.findings",
-        "isp.soundness",
-        "isp.io",
-        "isp.registry",
-        "isp.weights",
-        "isp.document",
-        "isp.rng",
-        "isp.photographs",
-        "isp.metrics",
-        "isp.full_size",
-    ),
-    ("isp.scenes", "isp.develop"),
+    tuple(sorted(CORE)),
+    ("isp.files", "isp.light", "isp.layers", "isp.rng", "isp.command"),
+    ("isp.backends",),
+    ("isp.registry", "isp.profile", "isp.metrics", "isp.pairs", "isp.full_size"),
     ("isp.virtual",),
-    ("isp.simulate",),
-    ("isp.layouts", "isp.pairs", "isp.raw", "isp.registration"),
-    ("isp.fusion", "isp.icc", "isp.sidecar", "isp.shot", "isp.settings"),
-    ("isp.prepare", "isp.doctor", "isp.convert", "isp.train", "isp.evaluate", "isp.darkroom", "isp.apply"),
-    ("blursynth.rng", "blursynth.sample", "blursynth.kernels", "blursynth.kernel_bank", "blursynth.stages"),
-    (
-        "blursynth.digests",
-        "blursynth.sources",
-        "blursynth.executor",
-        "blursynth.publish",
-        "blursynth.shard",
-        "blursynth.folders",
-    ),
-    ("blursynth.recipe",),
-    ("blursynth.synthesis", "blursynth.dataset"),
+    ("isp.train",),
+    ("isp.prepare", "isp.apply", "isp.doctor", "isp.evaluate", "isp.convert"),
+    ("blursynth.sample",),
+    ("blursynth.stages",),
+    ("blursynth.digests", "blursynth.sources", "blursynth.executors", "blursynth.shards"),
+    ("blursynth.recipe", "blursynth.joins"),
+    ("blursynth.synthesis",),
     ("blursynth.make", "blursynth.inspect", "blursynth.verify"),
 )
 HEAVY = {"torch", "cv2", "h5py", "numpy", "scipy", "skimage", "rawpy", "joblib", "pydantic", "yaml"}
@@ -135,8 +118,29 @@ def backends_build_on_the_core_alone(module: str, tree: ast.Module) -> Iterator[
             ours = within(name, "isp") and not within(name, backend)
             ours = ours and not (name in READ_BY_BACKENDS and when == "run")
             foreign = when == "load" and top(name) not in sys.stdlib_module_names | CORE_USES | {"isp"}
-            if foreign or (ours and name not in CORE):
+            if foreign or (ours and name not in CORE and not within(name, "isp.layers")):
                 yield f"a backend imports {name}"
+
+
+# Wings that lean on little: (what of ours a wing may import besides itself, what of others when it is loaded).
+WINGS = {
+    "isp.layers": (set(), {"torch", "jaxtyping"}),
+    "isp.light": (set(), {"torch", "jaxtyping", "numpy", "scipy"}),
+    "isp.files": (CORE, None),
+}
+
+
+def wings_lean_on_little(module: str, tree: ast.Module) -> Iterator[str]:
+    """Layers and light know nothing of ours, files the core alone."""
+    for wing, (ours, others) in WINGS.items():
+        if within(module, wing):
+            for name, when in imports(module, tree):
+                inside = any(within(name, package) for package in PACKAGES)
+                if inside and not within(name, wing) and name not in ours:
+                    yield f"{wing} imports {name}"
+                known = others is None or top(name) in sys.stdlib_module_names | others
+                if not inside and not known and when == "load":
+                    yield f"{wing} loads {name}"
 
 
 def layer_of(module: str) -> int | None:
@@ -146,7 +150,7 @@ def layer_of(module: str) -> int | None:
 def layers_are_imported_downwards(module: str, tree: ast.Module) -> Iterator[str]:
     height = layer_of(module)
     if height is None:
-        if within(module, "blursynth") and module != "blursynth":
+        if module not in PACKAGES:
             yield f"{module} stands in no layer; give it one in this file"
     else:
         for name, when in imports(module, tree):
@@ -204,6 +208,7 @@ RULES: tuple[Rule, ...] = (
     isp_stands_alone,
     the_core_needs_torch_and_jaxtyping_only,
     backends_build_on_the_core_alone,
+    wings_lean_on_little,
     layers_are_imported_downwards,
     light_modules_load_nothing_heavy,
     names_mean_something,
@@ -231,15 +236,15 @@ def test_architecture(rule):
 
 PLANTED = [
     (isp_stands_alone, "isp.tone", "import blursynth"),
-    (isp_stands_alone, "isp", "from blursynth.rng import generator"),
-    (isp_stands_alone, "isp.io", "def read():\n    from blursynth import shard"),
-    (isp_stands_alone, "isp.io", "if TYPE_CHECKING:\n    from blursynth.sample import Sample"),
+    (isp_stands_alone, "isp", "from blursynth.sample import Sample"),
+    (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import shard"),
+    (isp_stands_alone, "isp.files.pictures", "if TYPE_CHECKING:\n    from blursynth.sample import Sample"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.cfa", "import numpy as np"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.camera", "try:\n    import yaml\nexcept ImportError:\n    pass"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.color", "class A:\n    from scipy import ndimage"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.color", "from isp import cfa, profile"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "def late():\n    from isp.backends.upi import UPI"),
-    (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "from . import io"),
+    (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "from . import registry"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "from isp import Camera"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.backends.rsblur import RSBlur"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.backends import rsblur"),
@@ -247,54 +252,75 @@ PLANTED = [
     (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from . import rsblur"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import registry"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "import cv2"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import weights"),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.files import weights"),
     (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends import rsblur"),
-    (backends_build_on_the_core_alone, "isp.backends.paramisp", "def late():\n    from isp import io"),
-    (layers_are_imported_downwards, "blursynth.rng", "from blursynth import shard"),
+    (backends_build_on_the_core_alone, "isp.backends.paramisp", "def late():\n    from isp import registry"),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.light import noise"),
+    (wings_lean_on_little, "isp.layers.rows", "from isp.backends.paramisp import design"),
+    (wings_lean_on_little, "isp.layers.rows", "from isp import cfa"),
+    (wings_lean_on_little, "isp.layers.rows", "import numpy"),
+    (wings_lean_on_little, "isp.light.noise", "def late():\n    from isp import profile"),
+    (wings_lean_on_little, "isp.light.noise", "import cv2"),
+    (wings_lean_on_little, "isp.files.shot", "from isp import profile"),
+    (wings_lean_on_little, "isp.files.pictures", "def late():\n    from isp.prepare import registration"),
+    (layers_are_imported_downwards, "isp.odds_and_ends", ""),
+    (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import shard"),
     (layers_are_imported_downwards, "blursynth.stages.noise", "def late():\n    from blursynth.recipe import load"),
-    (layers_are_imported_downwards, "blursynth.shard", "from blursynth.synthesis import fill"),
+    (layers_are_imported_downwards, "blursynth.shards.shard", "from blursynth.synthesis import fill"),
     (layers_are_imported_downwards, "blursynth.recipe", "import blursynth.make"),
-    (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executor import run"),
+    (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executors.processes import run"),
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
-    (layers_are_imported_downwards, "isp.scenes", "from isp.simulate import take"),
-    (layers_are_imported_downwards, "isp.profile", "from isp import virtual"),
-    (layers_are_imported_downwards, "isp.raw", "def late():\n    from isp.prepare import find_shots"),
+    (layers_are_imported_downwards, "isp.files.raw", "from isp.virtual.scenes import luminance"),
+    (layers_are_imported_downwards, "isp.profile", "from isp.virtual import cameras"),
+    (
+        layers_are_imported_downwards,
+        "isp.virtual.scenes",
+        "def late():\n    from isp.prepare.layouts import find_shots",
+    ),
     (light_modules_load_nothing_heavy, "blursynth.make", "import torch"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import numpy.typing as npt"),
     (light_modules_load_nothing_heavy, "blursynth.make", "from blursynth import recipe"),
-    (light_modules_load_nothing_heavy, "blursynth", "from blursynth.dataset import ShardDataset"),
+    (light_modules_load_nothing_heavy, "blursynth", "from blursynth.shards.dataset import ShardDataset"),
     (light_modules_load_nothing_heavy, "blursynth", "if TYPE_CHECKING:\n    import os\nelse:\n    import h5py"),
     (light_modules_load_nothing_heavy, "blursynth", "if not TYPE_CHECKING:\n    import torch"),
     (names_mean_something, "blursynth.utils", ""),
     (names_mean_something, "isp.helpers.files", ""),
-    (nothing_runs_from_data, "isp.io", "import pickle"),
-    (nothing_runs_from_data, "isp.io", "def late():\n    from pickle import loads"),
-    (nothing_runs_from_data, "isp.io", "eval('1')"),
-    (nothing_runs_from_data, "isp.io", "def late(text):\n    exec(text)"),
-    (nothing_runs_from_data, "isp.io", "torch.load(path)"),
-    (nothing_runs_from_data, "isp.io", "torch.load(path, weights_only=False)"),
-    (nothing_runs_from_data, "isp.io", "from torch import load"),
-    (nothing_runs_from_data, "isp.io", "np.load(path, allow_pickle=True)"),
-    (nothing_runs_from_data, "isp.io", "yaml.load(text)"),
-    (nothing_runs_from_data, "isp.io", "yaml.load(text, yaml.Loader)"),
-    (nothing_runs_from_data, "isp.io", "class Mine(yaml.Loader): pass\nyaml.load(text, Loader=Mine)"),
-    (nothing_runs_from_data, "isp.io", "yaml.unsafe_load(text)"),
-    (nothing_runs_from_data, "isp.io", "yaml.full_load(text)"),
-    (nothing_runs_from_data, "isp.io", "from yaml import load"),
+    (nothing_runs_from_data, "isp.files.pictures", "import pickle"),
+    (nothing_runs_from_data, "isp.files.pictures", "def late():\n    from pickle import loads"),
+    (nothing_runs_from_data, "isp.files.pictures", "eval('1')"),
+    (nothing_runs_from_data, "isp.files.pictures", "def late(text):\n    exec(text)"),
+    (nothing_runs_from_data, "isp.files.pictures", "torch.load(path)"),
+    (nothing_runs_from_data, "isp.files.pictures", "torch.load(path, weights_only=False)"),
+    (nothing_runs_from_data, "isp.files.pictures", "from torch import load"),
+    (nothing_runs_from_data, "isp.files.pictures", "np.load(path, allow_pickle=True)"),
+    (nothing_runs_from_data, "isp.files.pictures", "yaml.load(text)"),
+    (nothing_runs_from_data, "isp.files.pictures", "yaml.load(text, yaml.Loader)"),
+    (nothing_runs_from_data, "isp.files.pictures", "class Mine(yaml.Loader): pass\nyaml.load(text, Loader=Mine)"),
+    (nothing_runs_from_data, "isp.files.pictures", "yaml.unsafe_load(text)"),
+    (nothing_runs_from_data, "isp.files.pictures", "yaml.full_load(text)"),
+    (nothing_runs_from_data, "isp.files.pictures", "from yaml import load"),
 ]
 
 INNOCENT = [
-    (isp_stands_alone, "blursynth.rng", "import isp\nfrom blursynth import shard"),
+    (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import shard"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.cfa", "import math\nimport torch\nfrom torch.nn import functional"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.color", "from isp import cfa as _cfa\nfrom .camera import Camera"),
-    (the_core_needs_torch_and_jaxtyping_only, "isp.io", "import numpy\nfrom isp import profile"),
+    (the_core_needs_torch_and_jaxtyping_only, "isp.files.pictures", "import numpy\nfrom isp import profile"),
     (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import cfa, tone\nfrom jaxtyping import Float"),
     (backends_build_on_the_core_alone, "isp.registry", "from isp.backends import upi"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from isp import weights"),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from isp.files import weights"),
     (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends.paramisp import design"),
-    (layers_are_imported_downwards, "blursynth.shard", "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe"),
-    (layers_are_imported_downwards, "blursynth.make", "from blursynth import shard\nfrom isp import profile"),
-    (layers_are_imported_downwards, "isp.prepare", "from isp import profile, raw"),
+    (
+        layers_are_imported_downwards,
+        "blursynth.shards.shard",
+        "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe",
+    ),
+    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.layers import mappings"),
+    (wings_lean_on_little, "isp.layers.mappings", "from isp.layers import rows\nimport torch"),
+    (wings_lean_on_little, "isp.light.bank", "from isp.light.raster import splat\ndef late():\n    import cv2"),
+    (wings_lean_on_little, "isp.files.shot", "import numpy\nfrom isp import cfa\nfrom isp.files import icc"),
+    (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import shard\nfrom isp import profile"),
+    (layers_are_imported_downwards, "isp.prepare", "from isp import profile"),
     (
         light_modules_load_nothing_heavy,
         "blursynth.make",
@@ -305,12 +331,12 @@ INNOCENT = [
     (names_mean_something, "isp.camera", ""),
     (
         nothing_runs_from_data,
-        "isp.io",
+        "isp.files.pictures",
         "model.eval()\nre.compile('a')\nnp.load(path, allow_pickle=False)\nnp.load(path)",
     ),
-    (nothing_runs_from_data, "isp.io", "torch.load(path, weights_only=True)\njson.load(file)"),
-    (nothing_runs_from_data, "isp.io", "yaml.safe_load(text)\nyaml.load(text, Loader=yaml.SafeLoader)"),
-    (nothing_runs_from_data, "isp.io", "class Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)"),
+    (nothing_runs_from_data, "isp.files.pictures", "torch.load(path, weights_only=True)\njson.load(file)"),
+    (nothing_runs_from_data, "isp.files.pictures", "yaml.safe_load(text)\nyaml.load(text, Loader=yaml.SafeLoader)"),
+    (nothing_runs_from_data, "isp.files.pictures", "class Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)"),
 ]
 
 

@@ -8,15 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pydantic import AfterValidator, Field
-from scipy.fft import next_fast_len
-from torch import Tensor
-from torch.nn import functional
 
-from blursynth import kernel_bank, kernels
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage
+from isp.light import bank, raster
+from isp.light.convolution import convolve
 from isp.space import Space
 
 
@@ -29,27 +26,6 @@ def _odd(size: int) -> int:
 OddSize = Annotated[int, Field(ge=3, le=255), AfterValidator(_odd)]
 
 
-def convolve(image: Float[Tensor, "f c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "f c h w"]:
-    """`image` convolved with a kernel of odd size, borders mirrored; a border as wide as the kernel's radius is invented.
-
-        blurred(p) = sum_q kernel(q) image(p - q)
-
-    By FFT over mirrored borders, whose wrap-around falls on pixels that are cut off again.
-    Raises `ValueError` where the image is not larger than the kernel's radius.
-    """
-    radius = len(kernel) // 2
-    height, width = image.shape[-2:]
-    if radius >= min(height, width):
-        raise ValueError(f"convolve: expected an image larger than the kernel's radius {radius}, got {height}x{width}")
-    padded = functional.pad(image, (radius,) * 4, mode="reflect")
-    fast_height, fast_width = (next_fast_len(side, real=True) for side in padded.shape[-2:])
-    spectrum = torch.fft.rfft2(padded, s=(fast_height, fast_width))
-    transfer = torch.fft.rfft2(kernel.to(image), s=(fast_height, fast_width))
-    blurred = torch.fft.irfft2(spectrum * transfer, s=(fast_height, fast_width))
-    inside: Tensor = blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
-    return inside
-
-
 def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
     """`sample` with image and saturation light convolved, and the kernel kept, padded to `stored_size`."""
     psf = torch.from_numpy(kernel).to(sample.device)
@@ -59,7 +35,7 @@ def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
         saturation = saturation.clamp(min=0)  # convolution may ring below 0 by a float's rounding; light cannot
     else:
         image = convolve(sample.image, psf)
-    stored = torch.from_numpy(kernels.pad(kernel, stored_size))
+    stored = torch.from_numpy(raster.pad(kernel, stored_size))
     return sample.replace(image=image, saturation=saturation, kernel=stored)
 
 
@@ -89,19 +65,19 @@ class CameraShake(Stage):
         rng = sample.rng("kernel")
         family = self.families[int(rng.integers(len(self.families)))]
         size = self.sizes[int(rng.integers(len(self.sizes)))]
-        kernel = kernels.camera_shake(sample.rng("trajectory"), family, size)
+        kernel = raster.camera_shake(sample.rng("trajectory"), family, size)
         return _blurred(sample, kernel, max(self.sizes)).rolled(family=family, size=size)
 
 
 def _bank(path: Path) -> list[np.ndarray]:
-    stamps = (file.stat() for file in kernel_bank.files_of(path))
+    stamps = (file.stat() for file in bank.files_of(path))
     return _bank_as_of(path, tuple((stat.st_size, stat.st_mtime_ns) for stat in stamps))
 
 
 @cache
 def _bank_as_of(path: Path, stamps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
     """Read once for each state of the files."""
-    return kernel_bank.read_bank(path)
+    return bank.read_bank(path)
 
 
 class KernelBank(Stage):
@@ -133,7 +109,7 @@ class KernelBank(Stage):
         return []
 
     def files(self) -> list[Path]:
-        return kernel_bank.files_of(self.path)
+        return bank.files_of(self.path)
 
     def __call__(self, sample: Sample) -> Sample:
         bank = _bank(self.path)

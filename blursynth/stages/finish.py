@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage
-from isp import io, tone
+from isp import tone
+from isp.files import pictures
 from isp.space import Space
 
 
@@ -86,6 +87,6 @@ class Jpeg(Stage):
     def __call__(self, sample: Sample) -> Sample:
         quality = int(sample.rng("quality").integers(*self.quality, endpoint=True))
         pixels = (sample.image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        decoded = torch.from_numpy(io.decode_jpeg(io.encode_jpeg(pixels, quality)))
+        decoded = torch.from_numpy(pictures.decode_jpeg(pictures.encode_jpeg(pixels, quality)))
         image = (decoded.permute(2, 0, 1)[None].to(sample.image) / 255).contiguous()
         return sample.replace(image=image).rolled(quality=quality)

@@ -7,80 +7,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import NonNegative, Positive, Range, Stage
 from isp import profile as profiles
+from isp.light.noise import poisson_gaussian
 from isp.space import Space
-
-Values = Float[Tensor, "..."]
-
-# Below it the expansion in 1/sqrt(rate) is not good enough, above it the exact inverse takes too many steps.
-_EXACT_BELOW = 16.0
-_LARGEST_EXACT_COUNT = 80  # beyond six sigma of a rate of 16 by a wide margin: P(count > 80) < 1e-28
-
-
-def poisson_of_normal(normal: Values, rate: Values) -> Values:
-    """A Poisson count of mean `rate` as a monotone map of a standard normal draw.
-
-    Negative rates count as 0; a rate of NaN gives NaN, never a number.
-
-    The same draw gives nearly the same count when the rate changes a little, so that noise survives rounding
-    differences between machines. Below a rate of 16 it is the exact inverse of the distribution function; above,
-
-        floor(rate + sqrt(rate) z + 1/3 + z^2/6 - (z/36 + z^3/72) / sqrt(rate))
-
-    which is Cornish-Fisher's expansion with the correction for whole numbers.
-    Source: giles2016, normal asymptotic expansion
-    """
-    safe = rate.clamp(min=_EXACT_BELOW)
-    root = safe.sqrt()
-    square = normal * normal
-    correction = normal * (1 / 36 + square / 72) / root
-    counts = torch.floor(safe + root * normal + (1 / 3 + square / 6) - correction).clamp_(min=0)
-    low = rate < _EXACT_BELOW
-    if bool(low.any()):
-        counts[low] = _exact_poisson_quantile(normal[low], rate[low])
-    return counts
-
-
-def _exact_poisson_quantile(normal: Float[Tensor, " n"], rate: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The smallest count whose distribution function reaches that of `normal`."""
-    probability = torch.special.ndtr(normal.double())
-    rate = rate.double().clamp(min=0)
-    mass = torch.exp(-rate)
-    reached = mass.clone()
-    counts = torch.zeros_like(normal)
-    for count in range(1, _LARGEST_EXACT_COUNT + 1):
-        missing = reached < probability
-        if not bool(missing.any()):
-            break
-        counts += missing
-        mass *= rate / count
-        reached += mass
-    return counts
-
-
-def poisson_gaussian(
-    bayer: Float[Tensor, "b 1 h w"],
-    shot_gain: float,
-    read_std: float,
-    photons: Float[Tensor, "b 1 h w"],
-    readout: Float[Tensor, "b 1 h w"],
-) -> Float[Tensor, "b 1 h w"]:
-    """Sensor noise: photons are counted, then read out.
-
-        noisy = shot_gain * Poisson(max(bayer, 0) / shot_gain) + min(bayer, 0) + read_std * N(0, 1)
-
-    Mean `bayer`, variance shot_gain * bayer + read_std^2; nothing is clipped. `photons` and `readout` are standard
-    normal draws; `shot_gain` is the signal of one electron. Unprocessing (brooks2019) gives read noise as a variance:
-    pass its square root. Source: rim2022, RSBlur@ae33a6c
-    """
-    counted = poisson_of_normal(photons, bayer / shot_gain)
-    return torch.add(bayer.clamp(max=0) + shot_gain * counted, readout, alpha=read_std)
 
 
 def _normal(rng: np.random.Generator, like: Tensor) -> Tensor:

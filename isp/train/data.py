@@ -13,13 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isp import cfa, photographs, scenes, simulate, virtual
+from isp import cfa
 from isp.camera import Camera
-from isp.io import Picture, read_image
+from isp.files import photographs
+from isp.files.pictures import Picture, read_image
 from isp.pairs import Pair, Split, split
 from isp.rng import generator
-from isp.simulate import Shot
 from isp.train.plan import Plan
+from isp.virtual import cameras, scenes, simulate
+from isp.virtual.simulate import Shot
 
 
 class Batch(NamedTuple):
@@ -87,7 +89,7 @@ class VirtualPair:
         is_low, depth = generator(self.number, self.side, f"train.low_key.{self.of}").uniform(size=2)
         if is_low < self.low_key:
             scene = scenes.Scene(scene.linear * 2 ** (-6 * depth), scene.ev100)
-        return simulate.take(scene, virtual.load(self.of), rng)
+        return simulate.take(scene, cameras.load(self.of), rng)
 
     def window(self, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
         """(bayer, srgb, camera) of a window; the camera's CFA phase is that of the window."""
@@ -128,7 +130,7 @@ class VirtualShots:
         others = max(2, self.shots // 20) if self.held_out is None else self.held_out
         count = self.shots if name == "train" else others
         for camera in self.cameras:
-            virtual.load(camera)
+            cameras.load(camera)
         first = {"train": 0, "val": 1_000_000, "test": 2_000_000}[name]
         return [
             [VirtualPair(camera, first + at, self.patch + 1, seen, self.low_key) for at in range(count)]

@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from isp import cfa, weights
+from isp import cfa
 from isp.backends.paramisp.network import ParamISPNet
 from isp.contract import Direction
-from isp.io import replace_file, write_image
+from isp.files import weights
+from isp.files.pictures import write_image
+from isp.files.whole import replace_file
 from isp.metrics import psnr_db
 from isp.train.data import Batch, Folders, VirtualShots, quantisation_noise, training_batch, validation_batches
 from isp.train.plan import Plan

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from blursynth import recipe, synthesis
-from blursynth.rng import generator
 from blursynth.sample import Sample
-from blursynth.stages.blur import convolve
 from isp import tone
+from isp.light.convolution import convolve
+from isp.rng import generator
 
 WINDOW, BORDER = 96, 8
 SMALL = ["isp=rsblur/a7r3", f"crop.size={WINDOW}", "camera_shake.sizes=[5,9]", f"crop_border.pixels={BORDER}"]

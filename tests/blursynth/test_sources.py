@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from blursynth import digests, sources
 from blursynth.sources import BUILT_IN, Frames, Pairs, Photos, Pictures, Source
-from isp.io import read_image, write_image
+from isp.files.pictures import read_image, write_image
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 LONG_AGO = 1_600_000_000
@@ -551,7 +551,7 @@ def test_runs_at_the_same_time_leave_a_sound_cache(tmp_path, cache):
 
 def test_the_import_is_light():
     code = (
-        "import sys, pathlib, isp.io, blursynth.sources as s; before = {'cv2', 'h5py', 'skimage'} & {*sys.modules}; "
+        "import sys, isp.files.pictures, blursynth.sources as s; before = {'cv2', 'h5py', 'skimage'} & {*sys.modules}; "
         "s.Photos().open(None).clips[0].read(); print(sorted(before), 'cv2' in sys.modules, 'skimage' in sys.modules)"
     )
     root = Path(sources.__file__).parents[1]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from blursynth import folders, inspect, make, shard
-from blursynth.executor import is_alive
+from blursynth import make
+from blursynth.executors.processes import is_alive
+from blursynth.shards import contact_sheet, folders, shard
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = 2000  # pairs; no run gets there before it is stopped
@@ -58,7 +59,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def assert_only_whole_shards_and_parts(folder: Path) -> None:
-    allowed = {folders.IDENTITY, folders.MANIFEST, inspect.CONTACT_SHEET, ".slice-0-of-1.lock"}
+    allowed = {folders.IDENTITY, folders.MANIFEST, contact_sheet.CONTACT_SHEET, ".slice-0-of-1.lock"}
     for path in folder.iterdir():
         if path.suffix == ".h5":
             assert shard.problems_of(path, shard.Receipt.of(path), folders.identity_of(folder)) == []
@@ -266,7 +267,7 @@ def test_files_that_may_not_grow(suffer, shards, recipe_file, contents):
     expected = contents(shards())
     whole = len(expected["shard-00000.h5"])
     limits = [3, 200, 1000, whole // 2, whole - 4000, whole - 1, whole + 1000]
-    assert whole + 1000 < len(expected[inspect.CONTACT_SHEET])
+    assert whole + 1000 < len(expected[contact_sheet.CONTACT_SHEET])
     outcomes = suffer([{"limit": limit} for limit in limits])
     for limit, (out, code, said) in zip(limits, outcomes, strict=True):
         assert code == 1, said

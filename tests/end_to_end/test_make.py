@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from blursynth import ShardDataset, folders, inspect, make, recipe, shard, sources, synthesis
+from blursynth import ShardDataset, inspect, make, recipe, sources, synthesis
+from blursynth.shards import contact_sheet, folders, shard
+from blursynth.shards.identity import identity_of
 
 DICE = np.random.Generator(np.random.PCG64(1))
 
@@ -70,13 +72,13 @@ def test_workers_and_folders_give_equal_bytes(workers, shards, recipe_file, cont
 def test_order_does_not_matter(shards, contents, tmp_path):
     made_by = recipe.bind(json.loads((shards() / folders.MANIFEST).read_text())["recipe"], "again")
     footage = made_by.source.open(None)
-    identity = make.identity_of(made_by, footage.digest)
+    identity = identity_of(made_by, footage.digest)
     folders.claim(tmp_path, identity)
     for job in reversed(folders.plan(made_by, identity, footage.clips, 5, tmp_path, "cpu")):
         synthesis.fill(job)
     folders.seal(tmp_path, made_by, identity, footage.skipped)
     expected = contents(shards())
-    del expected[inspect.CONTACT_SHEET]
+    del expected[contact_sheet.CONTACT_SHEET]
     assert contents(tmp_path) == expected
 
 
@@ -235,7 +237,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
 
 
 def records_of_nonempty(folder: Path) -> list[dict]:
-    return [record for _, _, record in inspect.records_of(folders.shards_in(folder))]
+    return [record for _, _, record in contact_sheet.records_of(folders.shards_in(folder))]
 
 
 def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
@@ -366,7 +368,7 @@ def test_force_moves_the_other_run_aside(copied, shards, recipe_file, contents, 
     aside = next(path for path in out.iterdir() if path.is_dir())
     assert str(aside) in capsys.readouterr().err
     moved = contents(aside)
-    assert {name: old[name] for name in old if name != inspect.CONTACT_SHEET} == moved
+    assert {name: old[name] for name in old if name != contact_sheet.CONTACT_SHEET} == moved
     assert make.main([*command, "--out", str(tmp_path / "direct")]) == 0
     shutil.move(aside, tmp_path / "aside")
     assert contents(out) == contents(tmp_path / "direct")
@@ -394,7 +396,7 @@ def test_force_interrupted_loses_and_mixes_nothing(copied, recipe_file, contents
     assert "seed 7 here, 8 wanted" in capsys.readouterr().err
     assert make.main([*command, "--force"]) == 0
     now = {Path(name).name: data for name, data in contents(out).items() if "/" in name}
-    assert now == {name: data for name, data in old.items() if name != inspect.CONTACT_SHEET}
+    assert now == {name: data for name, data in old.items() if name != contact_sheet.CONTACT_SHEET}
 
 
 # ---------------------------------------------------------------- what the user sees
@@ -402,11 +404,11 @@ def test_force_interrupted_loses_and_mixes_nothing(copied, recipe_file, contents
 
 def test_table_and_contact_sheet(copied, recipe_file, capsys):
     out = copied()
-    sheet = (out / inspect.CONTACT_SHEET).read_bytes()
-    with Image.open(out / inspect.CONTACT_SHEET) as image:
+    sheet = (out / contact_sheet.CONTACT_SHEET).read_bytes()
+    with Image.open(out / contact_sheet.CONTACT_SHEET) as image:
         assert image.size[0] >= 2 * 3 * 256
         assert np.asarray(image.convert("L")).std() > 20
-    (out / inspect.CONTACT_SHEET).unlink()
+    (out / contact_sheet.CONTACT_SHEET).unlink()
     assert make.main(["--recipe", recipe_file(), "--out", str(out), "--count", "5", "--workers", "0"]) == 0
     said = capsys.readouterr().out
     rows = dict(re.split(r"\s{2,}| (?=\S+$)", line.strip(), maxsplit=1) for line in said.splitlines())
@@ -414,7 +416,7 @@ def test_table_and_contact_sheet(copied, recipe_file, capsys):
     assert rows["shards"] == "3 (0 made now)"
     ratios = [record["blur_psnr_db"] for record in records(out)]
     assert float(rows["mean blur PSNR"].removesuffix(" dB")) == pytest.approx(np.mean(ratios), abs=0.01)
-    assert (out / inspect.CONTACT_SHEET).read_bytes() == sheet
+    assert (out / contact_sheet.CONTACT_SHEET).read_bytes() == sheet
 
 
 def test_stored_statistics_are_true(shards):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from blursynth import ShardDataset, make, recipe, shard
+from blursynth import ShardDataset, make, recipe
 from blursynth.recipe import RecipeError
+from blursynth.shards import shard
 from blursynth.stages import STAGES
-from isp import io
+from isp.files import pictures
 
 PHOTO = next(clip for clip in recipe.load("naive").source.open(None).clips if "coffee" in clip.name).read().sharp
 
@@ -28,7 +29,7 @@ def made(tmp_path: Path, stages: list, count: int = 2, code: int = make.DONE, **
 def photos(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        io.write_image(folder / name, PHOTO[:120, :140])
+        pictures.write_image(folder / name, PHOTO[:120, :140])
     return folder
 
 
@@ -47,7 +48,7 @@ def test_ground_truth_is_sharp_though_blur_came_before_the_isp(tmp_path):
 def test_frames_accumulated_before_the_isp(tmp_path):
     (tmp_path / "data" / "clip").mkdir(parents=True)
     for at in range(5):
-        io.write_image(tmp_path / "data" / "clip" / f"{at}.png", PHOTO[at : 100 + at, :100])
+        pictures.write_image(tmp_path / "data" / "clip" / f"{at}.png", PHOTO[at : 100 + at, :100])
     path = tmp_path / "frames.yaml"
     stages = [
         {"crop": {"size": 64}},

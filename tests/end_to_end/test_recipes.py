@@ -9,9 +9,9 @@ from scipy.ndimage import uniform_filter1d
 
 from blursynth import ShardDataset, make
 from blursynth.recipe import load, summaries
-from isp import io
+from isp.files import pictures
 
-PHOTOS = Path(io.__file__).parents[1].parent / "shared" / "data" / "sharp"
+PHOTOS = Path(pictures.__file__).parents[2].parent / "shared" / "data" / "sharp"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def frames(folder: Path, photograph: np.ndarray) -> None:
     """A clip of 11 frames: the camera pans one pixel a frame."""
     (folder / "clip").mkdir(parents=True)
     for at in range(11):
-        io.write_image(folder / "clip" / f"{at:04d}.png", photograph[20:320, 20 + at : 340 + at])
+        pictures.write_image(folder / "clip" / f"{at:04d}.png", photograph[20:320, 20 + at : 340 + at])
 
 
 def tree(folder: Path, photograph: np.ndarray, layout: str) -> None:
@@ -47,7 +47,7 @@ def tree(folder: Path, photograph: np.ndarray, layout: str) -> None:
     clipped = uniform_filter1d((photograph == 255) * 255.0, 9, axis=1)
     for path, pixels in ((blurred, light), (mask, clipped), (sharp, photograph.astype(float))):
         path.parent.mkdir(parents=True, exist_ok=True)
-        io.write_image(path, pixels.round().astype(np.uint8))
+        pictures.write_image(path, pixels.round().astype(np.uint8))
 
 
 @pytest.fixture(scope="module", params=sorted(summaries()))
@@ -81,7 +81,7 @@ def test_every_recipe_makes_pairs_of_its_size(made):
 
 def test_every_recipe_leaves_a_contact_sheet_and_a_manifest(made):
     recipe, folder = made
-    sheet = io.read_image(folder / "contact_sheet.png")
+    sheet = pictures.read_image(folder / "contact_sheet.png")
     assert sheet.shape[0] > 256 and sheet.std() > 10
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["count"] == 3 and manifest["recipe"]["name"] == recipe.name

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from blursynth import folders, inspect, make, shard, verify
+from blursynth import make, verify
+from blursynth.shards import contact_sheet, folders, shard
 
 DICE = np.random.Generator(np.random.PCG64(2))
 FIRST, SECOND, LAST = (f"shard-0000{number}.h5" for number in range(3))
@@ -334,7 +335,7 @@ def test_resynthesise_of_own_data_with_skipped_files(recipe_file, tmp_path, caps
     assert "3 samples made again, 0 differences" in capsys.readouterr().out
     (out / SECOND).unlink()
     assert verify.main([str(out), "--repair", "--data", str(data)]) == 0
-    assert inspect.records_of([out / SECOND])[0][2]["index"] == 2
+    assert contact_sheet.records_of([out / SECOND])[0][2]["index"] == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "--resynthesise", "-1"], ["x", "--no-such"]])

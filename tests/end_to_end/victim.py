@@ -14,7 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
-from blursynth import make, publish, synthesis
+from blursynth import make, synthesis
+from blursynth.shards import publish
 
 
 def die(name: str, when: str, suffix: str) -> None:

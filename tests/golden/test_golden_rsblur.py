@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from blursynth import recipe, synthesis
-from blursynth.rng import generator
 from blursynth.sample import Sample
 from blursynth.sources import Pairs
 from blursynth.stages.camera import Camera
 from blursynth.stages.geometry import DIHEDRAL
 from blursynth.stages.isp import InverseISP, Mosaic
-from blursynth.stages.noise import poisson_gaussian
 from blursynth.stages.saturate import Saturate
 from isp import cfa, color, profile, tone
+from isp.light.noise import poisson_gaussian
+from isp.rng import generator
 
 _spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("golden.py"))
 golden = importlib.util.module_from_spec(_spec)

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, profile, weights
+from isp import cfa, profile
 from isp.backends.paramisp.design import PRESETS
 from isp.backends.paramisp.network import ParamISPNet
 from isp.backends.rsblur import RSBlur
 from isp.camera import Camera
 from isp.contract import ISP, Limits
+from isp.files import weights
 
 # Largest |forward(mosaic(inverse(srgb))) - srgb| away from the border on `smooth`, 1.5 times what was measured. It is
 # the error of demosaicing, but for `upi/published`, whose forward is no inverse of its inverse.

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import isp
-from isp import convert, weights
+from isp import convert
 from isp.backends.paramisp.design import PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
+from isp.files import weights
 
 UNUSED = {
     "demosaic.kernels": torch.zeros(4, 1, 5, 5),

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from isp import apply, doctor, registry
+from isp import doctor, registry
+from isp.apply import __main__ as apply
 from isp.contract import Limits
 from isp.doctor import diagnose, main, report
-from isp.findings import Finding, optics, verdict
-from isp.io import read_image, write_image
-from isp.raw import read_embedded_jpeg, read_raw
+from isp.files.findings import Finding, optics, verdict
+from isp.files.pictures import read_image, write_image
+from isp.files.raw import read_embedded_jpeg, read_raw
 
 ROOT = Path(__file__).parents[2]
 DICE = np.random.Generator(np.random.PCG64(4))

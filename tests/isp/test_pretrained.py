@@ -7,15 +7,18 @@ import pytest
 import torch
 
 import isp
-from isp import apply, cfa, color, evaluate, photographs, scenes, simulate, tone, virtual, weights
+from isp import cfa, color, evaluate, tone
+from isp.apply import __main__ as apply
 from isp.backends.paramisp import PRETRAINED, VARIANTS, border_effect
 from isp.camera import Camera
-from isp.develop import develop
-from isp.io import read_image, write_image
+from isp.files import photographs, weights
+from isp.files.pictures import read_image, write_image
 from isp.metrics import psnr_db
 from isp.rng import generator
 from isp.train import plan
 from isp.train.data import VirtualPair, VirtualShots, stacked
+from isp.virtual import cameras, scenes, simulate
+from isp.virtual.develop import develop
 
 SHIPPED = "paramisp/a7r3-virtual"
 PARAMETRIC = ("rsblur/a7r3", "rsblur/srgb", "upi/pair", "upi/paramisp")
@@ -126,7 +129,7 @@ def test_they_follow_the_exif():
 
 def test_transfer_makes_what_the_other_camera_would_have_made(tmp_path):
     """The same light, through the same lens, into two cameras: each one's picture becomes the other's."""
-    first, second = virtual.load("a7r3-virtual"), virtual.load("d7000-virtual")
+    first, second = cameras.load("a7r3-virtual"), cameras.load("d7000-virtual")
     second = dataclasses.replace(second, lens=first.lens, metered_level=first.metered_level)
     photograph = torch.from_numpy(read_image(photographs.folder() / "coffee.png")).permute(2, 0, 1) / 255
     scene = scenes.metered(tone.inverse_srgb_curve(photograph), ev100=10.0)

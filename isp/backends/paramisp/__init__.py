@@ -158,7 +158,7 @@ class _Trained(NamedTuple):
 
 def _networks_of(path: Path) -> dict[str, _Trained]:
     """The networks in one weight file by their direction."""
-    from isp import weights
+    from isp.files import weights
 
     read = weights.read(path)
     said = read.metadata

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isp import cfa, color
-from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.design import Design
 from isp.backends.paramisp.subnetworks import TONE_WEIGHTS, GlobalNet, LocalNet, ParamNet, features
 from isp.camera import Camera
 from isp.contract import Direction
+from isp.layers.mappings import GlobalMapping, LocalMapping
 
 MULTIPLE_OF, SMALLEST = 4, 88  # LocalNet halves twice; GlobalNet needs 85 pixels for one value after its last pooling
 

@@ -28,12 +28,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isp import cfa, color
-from isp.backends.paramisp.cie_xyz import GlobalMapping, LocalMapping
 from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
-from isp.backends.paramisp.rows import Mean, Strips, added, attended, between, channel_attention, convolved, reduced
-from isp.backends.paramisp.subnetworks import WIDTH, AttentiveBlock, GlobalNet, LocalNet, features, polynomial, rendered
+from isp.backends.paramisp.subnetworks import (
+    WIDTH,
+    AttentiveBlock,
+    GlobalNet,
+    LocalNet,
+    across_channels,
+    features,
+    rendered,
+)
 from isp.camera import Camera
 from isp.contract import Meter
+from isp.layers.mappings import GlobalMapping, LocalMapping, polynomial
+from isp.layers.rows import Mean, Rows, Strips, added, between, convolved, reduced
 
 STRIP_BYTES = 8e6  # of WIDTH channels in float32; half of it measured slower, twice of it takes more memory
 CHUNK_BYTES = 48e6  # more than what malloc keeps for itself once it is freed
@@ -134,6 +142,39 @@ class FeatureMap:
         for missing, group in itertools.groupby(self.chunks, lambda chunk: chunk in spared):
             chunks = list(group)
             yield missing, range(self._rows(chunks[0]).start, self._rows(chunks[-1]).stop), chunks
+
+
+# ---------------------------------------------------------------- attentive blocks
+
+
+def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
+    """What a block adds, before attention."""
+    return convolved(block.widen, (functional.elu(strip, inplace=True) for strip in convolved(block.narrow, strips)))
+
+
+def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
+    """Of a block on a whole map."""
+    mean, largest = Mean(), torch.tensor(-torch.inf)
+    for residual in residuals(block, strips):
+        mean.add(residual)
+        largest = torch.maximum(largest.to(residual.device), functional.adaptive_max_pool2d(residual, 1))
+    return block.channel_attention(mean.value[:, :, None, None], largest)
+
+
+def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips: Strips) -> Iterator[Tensor]:
+    """A whole block, of which the channel attention is known."""
+    skipped, waiting = Rows(), Rows()
+    weighted = (residual.mul_(attention) for residual in residuals(block, skipped.remembering(strips)))
+    pooled = (across_channels(residual) for residual in waiting.remembering(weighted))
+    for logits in convolved(block.spatial, pooled):
+        spatial = torch.sigmoid(logits)
+        batch, _, rows, width = spatial.shape
+        feature = spatial.new_empty(batch, rows, width, WIDTH).permute(0, 3, 1, 2)
+        for place, residual in waiting.take(rows):
+            torch.mul(residual, spatial[:, :, place], out=feature[:, :, place])
+        for place, skip in skipped.take(rows):
+            feature[:, :, place] += skip
+        yield feature
 
 
 # ---------------------------------------------------------------- the networks

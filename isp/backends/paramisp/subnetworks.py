@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from isp.backends.paramisp.design import HISTOGRAM_BINS, Design, Input
 from isp.camera import Camera
+from isp.layers.mappings import polynomial
 
 WIDTH = 64  # channels of every feature map and of every feature vector
 
@@ -329,15 +330,6 @@ def gamma_correction(image: Float[Tensor, "b 3 h w"], weights: Float[Tensor, "b 
 
     at_black, at_white = power(beta), power(alpha + beta)
     return (power(alpha * image + beta) - at_black) / (at_white - at_black)
-
-
-def polynomial(image: Float[Tensor, "b 3 h w"], weights: Float[Tensor, "b 18"]) -> Float[Tensor, "b 3 h w"]:
-    """The 3x6 mapping [r, g, b, rr, gg, bb] -> rgb.
-
-    Source: afifi2021, CIE_XYZ_NET@44398b1
-    """
-    monomials = torch.cat([image, image**2], 1).flatten(2)
-    return torch.bmm(weights.reshape(-1, 3, 6), monomials).view_as(image)
 
 
 def global_operation(image: Float[Tensor, "b 3 h w"], weights: Float[Tensor, "b n"]) -> Float[Tensor, "b 3 h w"]:

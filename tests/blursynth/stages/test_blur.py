@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from blursynth import kernels
-from blursynth.rng import generator
 from blursynth.sample import Sample
-from blursynth.stages.blur import Accumulate, CameraShake, KernelBank, convolve
+from blursynth.stages.blur import Accumulate, CameraShake, KernelBank
 from isp import color, profile
+from isp.light import raster
+from isp.light.convolution import convolve
+from isp.rng import generator
 
 SIZES = tuple(range(5, 30, 2))
 
@@ -158,7 +159,7 @@ def test_the_halo_is_true_and_tight(monkeypatch) -> None:
     scene = pixels(1, 3, 60, 70)
     other = scene.clone()
     other[..., :10, :], other[..., -10:, :], other[..., :10], other[..., -10:] = 0, 0, 0, 0
-    monkeypatch.setattr(kernels, "camera_shake", lambda rng, family, size: corner_kernel(13))
+    monkeypatch.setattr(raster, "camera_shake", lambda rng, family, size: corner_kernel(13))
     one, two = (stage(sample_of(image)).image for image in (scene, other))
     cut = stage(sample_of(scene[..., 10:-10, 10:-10])).image
     inside = one[..., 10:-10, 10:-10]
@@ -170,7 +171,7 @@ def test_the_halo_is_true_and_tight(monkeypatch) -> None:
 
 
 def test_family_and_size_are_drawn_uniformly(monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "camera_shake", lambda rng, family, size: corner_kernel(size))
+    monkeypatch.setattr(raster, "camera_shake", lambda rng, family, size: corner_kernel(size))
     stage, image = CameraShake(), pixels(1, 1, 15, 15)
     made = [stage(sample_of(image).replace(index=index)) for index in range(390)]
     for die, choices in (("size", stage.sizes), ("family", stage.families)):

@@ -9,10 +9,10 @@ import scipy.stats
 import torch
 from pydantic import ValidationError
 
-from blursynth.rng import generator
 from blursynth.sample import Sample
 from blursynth.stages.finish import DecodeSRGB, EncodeSRGB, Jpeg, ToneCurve
 from isp import tone
+from isp.rng import generator
 
 
 def pictures(frames: int = 1, seed: int = 0) -> torch.Tensor:

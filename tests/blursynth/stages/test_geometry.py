@@ -10,11 +10,11 @@ import scipy.stats
 import torch
 from pydantic import ValidationError
 
-from blursynth.rng import generator
 from blursynth.sample import Sample
-from blursynth.stages.blur import convolve
 from blursynth.stages.geometry import DIHEDRAL, Crop, CropBorder, Dihedral, turn
 from isp import cfa, profile
+from isp.light.convolution import convolve
+from isp.rng import generator
 
 
 def sample_of(height: int, width: int, stage: str = "crop", index: int = 0, **others) -> Sample:

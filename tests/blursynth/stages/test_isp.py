@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import isp
-from blursynth.rng import generator
 from blursynth.sample import Sample
 from blursynth.stages import isp as stages
 from blursynth.stages.isp import ForwardISP, InverseISP, Mosaic
 from isp import cfa, profile
+from isp.rng import generator
 
 CAMERA = profile.load("a7r3").camera((2.1, 1.6), "GBRG")
 A7R3 = isp.create("rsblur/a7r3")

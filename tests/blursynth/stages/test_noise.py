@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from blursynth.rng import generator
 from blursynth.sample import Sample
-from blursynth.stages.noise import SensorNoise, SRGBNoise, poisson_gaussian, poisson_of_normal
+from blursynth.stages.noise import SensorNoise, SRGBNoise
 from isp import profile
+from isp.light.noise import poisson_gaussian, poisson_of_normal
+from isp.rng import generator
 
 EXACT_RATES = (0.0, 0.01, 0.3, 1.0, 3.0, 9.0, 15.99)
 EXPANDED_RATES = (16.0, 16.5, 20.0, 50.0, 200.0, 1000.0, 11247.0)

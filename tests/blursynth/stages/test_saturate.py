@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from blursynth.rng import generator
 from blursynth.sample import Sample
 from blursynth.stages.isp import ForwardISP, InverseISP, Mosaic
 from blursynth.stages.saturate import SATURATED, KeepSaturated, Saturate
 from isp import color, profile
+from isp.rng import generator
 
 SHAPE = (1, 3, 24, 26)
 CAMERA = profile.load("a7r3").camera((2.66, 1.46))

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, profile, weights
+from isp import cfa, profile
 from isp.backends import paramisp
 from isp.backends.paramisp import network, subnetworks
 from isp.backends.paramisp.design import OPTICAL, PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
 from isp.camera import Camera
+from isp.files import weights
 
 PAPER, OFFICIAL = PRESETS["paper"], PRESETS["official"]
 ABLATIONS = {

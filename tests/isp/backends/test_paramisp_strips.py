@@ -13,8 +13,8 @@ from isp import cfa, profile
 from isp.backends.paramisp import strips
 from isp.backends.paramisp.design import PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
-from isp.backends.paramisp.rows import Rows, between
 from isp.backends.paramisp.strips import FeatureMap, Storage
+from isp.layers.rows import Rows, between
 from isp.metrics import psnr_db
 from isp.rng import generator
 

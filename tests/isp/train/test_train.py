@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, pairs, profile, tone, weights
+from isp import cfa, pairs, profile, tone
 from isp.backends.paramisp.network import ParamISPNet
+from isp.files import weights
 from isp.rng import generator
 from isp.train import loop, plan
 from isp.train.__main__ import main

@@ -1,0 +1,127 @@
+"""Who does the work: this process, or worker processes that leave when their parent has died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_PARENT = "BLURSYNTH_PARENT"
+
+
+class OrphanedError(RuntimeError):
+    """The process that started this worker is gone; a resumed run must not meet a live second writer."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without a word: killed, or out of memory."""
+
+
+def leave_if_orphaned() -> None:
+    """Raises `OrphanedError` in a worker whose parent has died."""
+    parent = os.environ.get(_PARENT)
+    if parent is not None and int(parent) != os.getpid() and os.getppid() != int(parent):
+        raise OrphanedError(f"parent process {parent} is gone")
+
+
+def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    """Results of `function` over `tasks`, as they come; with 0 workers or 1, this process does the work.
+
+    Raises what `function` raises, and `WorkerDiedError` where a worker is killed.
+    """
+    workers = min(workers, len(tasks))
+    yield from map(function, tasks) if workers <= 1 else _in_processes(function, tasks, workers)
+
+
+def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    os.environ[_PARENT] = str(os.getpid())
+    try:
+        with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin_worker):
+            pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+            # A terminal sends Ctrl-C to all processes; those begun here never hear it, and their parent answers for them.
+            with _interrupts(signal.SIG_IGN):
+                results = pool(delayed(function)(task) for task in tasks)
+            try:
+                for result in results:  # noqa: UP028 - `yield from` would close it with that warning
+                    yield result
+            finally:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that a run which ends early does not wait for its tasks
+                    results.close()
+    except TerminatedWorkerError as death:
+        raise WorkerDiedError(
+            "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
+            "command again, with fewer --workers"
+        ) from death
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        del os.environ[_PARENT]
+
+
+@contextmanager
+def _interrupts(handler: Any) -> Iterator[None]:
+    """Ctrl-C goes to `handler`; only the main thread can say so, and only there it matters."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keeps Ctrl-C waiting until the end: HDF5 cannot be left in the middle of a write."""
+    caught: list[int] = []
+    try:
+        with _interrupts(lambda number, _: caught.append(number)):
+            yield
+    finally:
+        if caught:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _begin_worker() -> None:
+    """Begins a worker that does not outlive its parent, not even while it waits for work, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_when_orphaned, daemon=True).start()
+
+
+def _exit_when_orphaned() -> None:
+    while True:
+        time.sleep(0.5)
+        try:
+            leave_if_orphaned()
+        except OrphanedError:
+            # Wherever the work stood: an unfinished shard is a .part file, which the next run removes.
+            os._exit(1)
+
+
+# ---------------------------------------------------------------- locks
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` of this host still works; one that has ended but was not collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z")

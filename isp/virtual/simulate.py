@@ -1,0 +1,172 @@
+"""The virtual camera: RAW + JPEG pairs with EXIF, out of scenes, where nobody has taken any yet.
+
+    camera = virtual.load("a7r3-virtual")
+    scene = scenes.dead_leaves(448, 448, rng)
+    shot = simulate.take(scene, camera, rng)        shot.raw, shot.srgb, shot.camera, shot.sensor
+
+Light passes the lens (softness, vignetting), becomes electrons (camera matrix and white balance undone, filter array,
+photon and read noise) and 14-bit numbers; `isp.virtual.develop` makes the JPEG. Everything is a pure function of the scene, the
+camera and the generator; a shot takes one generator of its own, so that no shot depends on another.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8, UInt16
+from torch import Tensor
+
+from isp import cfa, color
+from isp.camera import Camera
+from isp.levels import bayer_of_raw
+from isp.virtual.cameras import Lens, Pair, VirtualCamera
+from isp.virtual.develop import develop, gaussian_blur
+from isp.virtual.scenes import Scene
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """RAW and JPEG of one moment, aligned pixel by pixel.
+
+    raw     mosaic with the camera's black and white levels
+    srgb    the decoded JPEG
+    camera  EXIF, white balance, matrix, levels, CFA of `raw`
+    sensor  the truth behind `raw`: no noise, no mosaic, clipped to [0, 1] (at 0: colours that the matrix cannot reach)
+    """
+
+    raw: UInt16[np.ndarray, "h w"]
+    srgb: UInt8[np.ndarray, "h w 3"]
+    camera: Camera
+    sensor: Float[Tensor, "3 h w"]
+
+    def bayer(self) -> Float[Tensor, "1 1 h w"]:
+        """`raw` with black at 0 and saturation at 1."""
+        return bayer_of_raw(torch.from_numpy(self.raw), self.camera)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Shot:
+        """A window of all three; an odd `top` or `left` shifts the CFA phase. Raises `ValueError` outside the shot."""
+        if not (0 <= top <= top + height <= len(self.raw) and 0 <= left <= left + width <= self.raw.shape[1]):
+            inside = f"{self.raw.shape[0]}x{self.raw.shape[1]}"
+            raise ValueError(f"crop: expected a window inside {inside}, got {height}x{width} at ({top}, {left})")
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        return Shot(
+            raw=self.raw[rows, columns],
+            srgb=self.srgb[rows, columns],
+            camera=self.camera.crop(top, left),
+            sensor=self.sensor[:, rows, columns],
+        )
+
+
+def take(scene: Scene, virtual: VirtualCamera, rng: np.random.Generator) -> Shot:
+    """One shot of a scene of any size from 32 pixels a side on, with settings that suit its brightness."""
+    camera = draw_camera(virtual, scene.ev100, rng)
+    sensor = expose(scene, virtual, camera)
+    raw = read_out(sensor, virtual, camera, rng)
+    return Shot(raw=raw, srgb=develop(raw, virtual.character, camera), camera=camera, sensor=sensor)
+
+
+# ---------------------------------------------------------------- the photographer
+
+
+_ISO = [100.0 * third * 2**stop for stop in range(8) for third in (1, 1.25, 1.6)]
+
+
+def _within(value: float, limits: Pair) -> float:
+    return min(max(value, limits[0]), limits[1])
+
+
+def exposure_value(exposure_s: float, f_number: float, iso: float) -> float:
+    """EV of the settings, for ISO 100: log2(f_number^2 / exposure_s * 100 / iso). Source: iso2720"""
+    return math.log2(f_number**2 / exposure_s * 100 / iso)
+
+
+def draw_camera(virtual: VirtualCamera, ev100: float, rng: np.random.Generator) -> Camera:
+    """EXIF and white balance of one shot of a scene of brightness `ev100`.
+
+    f-number and focal length are log-uniform. ISO is as low as the longest time that the photographer accepts allows:
+    2^U(-3, 3) times 1 / focal_mm seconds (a moving subject; a tripod), and up to two stops higher. Exposure time is what
+    is left of `ev100`, with an error of 0.5 stops. In the dark the lens is opened before the last two stops of ISO are
+    spent; in glaring light it is closed where the shutter is not fast enough. Sensitivities are 100, 125, 160 and their
+    doubles, times are thirds of a stop (exactly: 1/406 s, where a display says 1/400).
+    """
+    lens = virtual.lens
+    f_number = math.exp(rng.uniform(*np.log(lens.f_number)))
+    focal_mm = round(math.exp(rng.uniform(*np.log(lens.focal_mm))))
+    longest_s = 2 ** rng.uniform(-3, 3) / focal_mm
+    spare_iso_stops, error_stops = rng.uniform(0, 2), rng.normal(0, 0.5)
+    place, red_error, blue_error = rng.uniform(), *rng.normal(0, 0.03, 2)
+
+    light = 2.0 ** (ev100 - error_stops)
+    f_number = _within(min(f_number, math.sqrt(light * longest_s * virtual.iso[1] / 400)), lens.f_number)
+    wanted_iso = _within(100 * f_number**2 / (light * longest_s) * 2**spare_iso_stops, virtual.iso)
+    iso = min(_ISO, key=lambda step: abs(math.log2(step / wanted_iso)))
+    f_number = _within(max(f_number, math.sqrt(light * iso / 100 * virtual.exposure_s[0])), lens.f_number)
+    f_number = round(f_number, 1)
+    wanted_s = _within(100 * f_number**2 / (light * iso), virtual.exposure_s)
+    exposure_s = 2 ** (round(3 * math.log2(wanted_s)) / 3)
+    gains = np.log(np.array(virtual.white_balances))
+    at = place * (len(gains) - 1)
+    red, blue = (math.exp(np.interp(at, np.arange(len(gains)), gains[:, column])) for column in (0, 1))
+    return virtual.profile.camera(
+        (red * math.exp(red_error), blue * math.exp(blue_error)),
+        iso=iso,
+        exposure_s=exposure_s,
+        f_number=f_number,
+        focal_mm=float(focal_mm),
+    )
+
+
+# ---------------------------------------------------------------- lens and sensor
+
+
+def vignetting(lens: Lens, f_number: float, focal_mm: float, height: int, width: int) -> Float[Tensor, "h w"]:
+    """Share of light that arrives, 1 in the middle.
+
+        cos^4(theta) (1 - mechanical (f_open / f_number)^2 rho^4),   tan(theta) = rho half_diagonal / (focal + exit_pupil)
+
+    rho is the distance from the middle, 1 in the corners of the frame. The first factor is that of oblique light and
+    fades at long focal lengths; the second, that of the barrel, fades when the lens is stopped down.
+    Source: goldman2010, its natural and mechanical vignetting
+    """
+    row, column = torch.linspace(-1, 1, height)[:, None] * height, torch.linspace(-1, 1, width)[None] * width
+    rho_squared = (row**2 + column**2) / (height**2 + width**2)
+    slope = lens.half_diagonal_mm / (focal_mm + lens.exit_pupil_mm)
+    oblique = 1 / (1 + rho_squared * slope**2) ** 2
+    return oblique * (1 - lens.mechanical * (lens.f_number[0] / f_number) ** 2 * rho_squared**2)
+
+
+def expose(scene: Scene, virtual: VirtualCamera, camera: Camera) -> Float[Tensor, "3 h w"]:
+    """What the sensor receives: the scene through the lens, for the time and f-number of `camera`, clipped to [0, 1]."""
+    if camera.iso is None or camera.exposure_s is None or camera.f_number is None or camera.focal_mm is None:
+        raise ValueError("expose: expected a camera with known ISO, exposure time, f-number and focal length")
+    lens, f_number = virtual.lens, float(camera.f_number)
+    stops = scene.ev100 - exposure_value(float(camera.exposure_s), f_number, float(camera.iso))
+    softness_px = lens.softness_px * (1 + 0.24 * abs(math.log2(f_number / lens.sharpest_f_number)))
+    image = gaussian_blur(scene.linear[None], softness_px)
+    shade = vignetting(lens, f_number, float(camera.focal_mm), *scene.linear.shape[1:])
+    linear = image * shade * (virtual.metered_level * 2**stops)
+    return color.linear_to_sensor(linear, camera)[0].clamp(0, 1)
+
+
+def read_out(
+    sensor: Float[Tensor, "3 h w"], virtual: VirtualCamera, camera: Camera, rng: np.random.Generator
+) -> UInt16[np.ndarray, "h w"]:
+    """The raw file: filter array, photons counted, electrons read out, 14-bit numbers from black to white level.
+
+        shot_gain Poisson(light / shot_gain) + read_std N(0, 1),   both of the profile at the shot's ISO
+
+    Clips below 0 and above the white level. Source: rim2022, RSBlur@ae33a6c
+    """
+    noise, levels = virtual.profile.noise, virtual.profile.levels
+    if noise is None or levels is None:
+        raise ValueError(f'virtual camera "{virtual.name}": expected a profile with noise and levels, got none')
+    shot_gain, read_std = noise.at(None if camera.iso is None else float(camera.iso))
+    light = cfa.mosaic(sensor[None], camera.cfa)[0, 0].double().numpy()
+    # Photons last: rejection consumes a stream that depends on the light, and nothing is drawn after it.
+    readout = rng.standard_normal(light.shape)
+    signal = shot_gain * rng.poisson(light / shot_gain) + read_std * readout
+    numbers = np.rint(levels.black + signal * (levels.white - levels.black))
+    return np.clip(numbers, 0, levels.white).astype(np.uint16)

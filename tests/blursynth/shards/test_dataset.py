@@ -1,0 +1,240 @@
+"""`ShardDataset` as a training job uses it: crops, epochs, workers, handles."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from blursynth import ShardDataset
+from blursynth.shards import folders, shard
+from blursynth.stages.geometry import DIHEDRAL, turn
+
+COUNT = 5
+
+
+@pytest.fixture
+def pairs(shards) -> Iterator[ShardDataset]:
+    """Crops of 32 out of 48, turned."""
+    dataset = ShardDataset(shards(), crop=32, augment=True, seed=3)
+    yield dataset
+    dataset.close()
+
+
+def whole(folder: Path, i: int) -> dict[str, torch.Tensor]:
+    with shard.open_shard(folder / f"shard-0000{i // 2}.h5") as file:
+        return {
+            name: torch.from_numpy(file[name][i % 2].astype(np.float32) / np.float32(255)).permute(2, 0, 1)
+            for name in ("blur", "sharp")
+        }
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one["index"] == other["index"] and all(torch.equal(one[name], other[name]) for name in ("blur", "sharp"))
+
+
+def open_shards() -> list[str]:
+    targets = []
+    for handle in Path("/proc/self/fd").iterdir():
+        try:
+            targets.append(str(handle.readlink()))
+        except FileNotFoundError:
+            continue  # of the listing itself
+    return [target for target in targets if target.endswith(".h5")]
+
+
+def test_whole_pairs(shards):
+    dataset = ShardDataset(shards())
+    assert len(dataset) == COUNT
+    for i in range(COUNT):
+        pair = dataset[i]
+        assert equal(pair, whole(shards(), i) | {"index": i})
+        assert equal(dataset[i - COUNT], pair)
+        assert {pair[name].dtype for name in ("blur", "sharp")} == {torch.float32}
+        assert pair["blur"].is_contiguous()
+    for i in (COUNT, -COUNT - 1):
+        with pytest.raises(IndexError, match=f"expected an index below 5, got {i}"):
+            dataset[i]
+    assert len(list(dataset)) == COUNT  # so that a for loop ends
+    dataset.close()
+
+
+def test_crops_are_windows_of_both_and_turned_alike(pairs, shards):
+    places = set()
+    for epoch in range(12):
+        pairs.set_epoch(epoch)
+        for i in range(COUNT):
+            pair, full = pairs[i], whole(shards(), i)
+            both = torch.cat([full["blur"], full["sharp"]])
+            got = torch.cat([pair["blur"], pair["sharp"]])
+            found = []
+            for element in DIHEDRAL:
+                turned = turn(got, element)
+                corners = (both[:, :17, :17] == turned[:, :1, :1]).all(0).nonzero().tolist()
+                found += [(element, y, x) for y, x in corners if torch.equal(both[:, y : y + 32, x : x + 32], turned)]
+            assert len(found) == 1
+            places |= set(found)
+    assert {element for element, _, _ in places} == set(DIHEDRAL)
+    tops, lefts = ({place[axis] for place in places} for axis in (1, 2))
+    assert all(len(axis) > 10 and min(axis) <= 2 and max(axis) >= 14 for axis in (tops, lefts))
+
+
+def test_draws_are_addressed(pairs, shards):
+    first = [pairs[i] for i in range(COUNT)]
+    assert all(equal(pairs[i], first[i]) for i in (3, 0, 4, 4, 1, 2))  # whatever the order
+    again = ShardDataset(shards(), crop=32, augment=True, seed=3)
+    assert all(equal(again[i], first[i]) for i in range(COUNT))
+    again.set_epoch(1)
+    second = [again[i] for i in range(COUNT)]
+    assert sum(equal(one, other) for one, other in zip(first, second, strict=True)) == 0
+    again.set_epoch(0)
+    assert equal(again[2], first[2])
+    other = ShardDataset(shards(), crop=32, augment=True, seed=4)
+    assert sum(equal(other[i], first[i]) for i in range(COUNT)) == 0
+    # A crop is the same with and without turns.
+    plain = ShardDataset(shards(), crop=32, seed=3)
+    assert any(torch.equal(turn(plain[2]["blur"], element), first[2]["blur"]) for element in DIHEDRAL)
+    for dataset in (again, other, plain):
+        dataset.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_persistent_workers_see_the_epoch(method, pairs):
+    pairs[0]  # so that there is an open file to inherit
+    loader = DataLoader(
+        pairs, batch_size=2, num_workers=2, persistent_workers=True, multiprocessing_context=method, timeout=60
+    )
+    workers = set()
+    for epoch in (0, 3):
+        pairs.set_epoch(epoch)
+        batches = list(loader)
+        workers.add(tuple(worker.pid for worker in loader._iterator._workers))
+        expected = [pairs[i] for i in range(COUNT)]
+        assert torch.equal(torch.cat([batch["index"] for batch in batches]), torch.arange(COUNT))
+        for name in ("blur", "sharp"):
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), torch.stack([p[name] for p in expected]))
+    assert len(workers) == 1  # the same processes in both epochs
+    loader._iterator._shutdown_workers()
+
+
+def test_pickled_without_handles(pairs):
+    expected = pairs[4]
+    assert pairs._open
+    copied = pickle.loads(pickle.dumps(pairs))
+    assert not copied._open
+    assert equal(copied[4], expected)
+    copied.close()
+    assert equal(pairs[4], expected)  # still open
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+def test_forked_child_opens_its_own(pairs):
+    expected = pairs[0]
+    inherited = {id(file) for file in pairs._open.values()}
+    pid = os.fork()
+    if pid == 0:
+        # A child that fails in whatever way must not come back into pytest.
+        right = False
+        try:
+            right = equal(pairs[0], expected) and inherited.isdisjoint(map(id, pairs._open.values()))
+            pairs.close()
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert equal(pairs[0], expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files through /proc")
+def test_no_handle_is_left(pairs, monkeypatch):
+    before = open_shards()
+    for i in range(COUNT):
+        pairs[i]
+    assert len(open_shards()) == len(before) + 3
+    pairs.close()
+    assert open_shards() == before
+    pairs[0]  # opens again
+    assert len(open_shards()) == len(before) + 1
+    pairs.close()
+    monkeypatch.setattr("blursynth.shards.dataset._MOST_OPEN_FILES", 2)
+    for i in (0, 2, 4, 0, 2, 4):
+        pairs[i]
+        assert len(open_shards()) <= len(before) + 2
+    pairs.close()
+    assert open_shards() == before
+
+
+def test_sixteen_bits(recipe_file, tmp_path):
+    from blursynth import make
+
+    command = ["--recipe", recipe_file(bits=16), "--out", str(tmp_path), "--count", "1", "--workers", "0"]
+    assert make.main(command) == 0
+    dataset = ShardDataset(tmp_path, crop=48)
+    with shard.open_shard(tmp_path / "shard-00000.h5") as file:
+        stored = file["blur"][0]
+    assert torch.equal(
+        dataset[0]["blur"], torch.from_numpy(stored.astype(np.float32) / np.float32(65535)).permute(2, 0, 1)
+    )
+    dataset.close()
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("crop", [0, -1, 49])
+def test_impossible_crops(crop, shards):
+    with pytest.raises(ValueError, match=f"crop: expected a side of 1 to 48 .* got {crop}"):
+        ShardDataset(shards(), crop=crop)
+
+
+def test_unfinished_and_incomplete_folders(copied, tmp_path):
+    with pytest.raises(ValueError, match=r"expected a finished folder of shards .*; run make to the end"):
+        ShardDataset(tmp_path)
+    folder = copied()
+    (folder / "shard-00001.h5").unlink()
+    with pytest.raises(ValueError, match=r"got none of shard-00001\.h5; run python -m blursynth\.verify --repair"):
+        ShardDataset(folder)
+    (folder / folders.MANIFEST).unlink()
+    with pytest.raises(ValueError, match="expected a finished folder"):
+        ShardDataset(folder)
+
+
+def test_a_manifest_cannot_lead_elsewhere(copied):
+    folder = copied()
+    manifest = (folder / folders.MANIFEST).read_text()
+    shutil.move(folder / "shard-00001.h5", folder.parent)
+    (folder / folders.MANIFEST).write_text(manifest.replace("shard-00001.h5", "../shard-00001.h5"))
+    with pytest.raises(ValueError, match="expected the name of a file in the same folder"):
+        ShardDataset(folder)
+
+
+def test_flipped_bit_is_not_read(copied):
+    folder = copied()
+    path = folder / "shard-00000.h5"
+    with shard.open_shard(path) as file:
+        position = file["blur"].id.get_chunk_info(0).byte_offset + 77
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+    dataset = ShardDataset(folder)
+    with pytest.raises(OSError, match=r"shard-00000\.h5: pair 0 cannot be read .*filter.*verify --repair"):
+        dataset[0]
+    assert dataset[1]["index"] == 1
+    dataset.close()
+
+
+def test_empty_shards_are_passed_over(copied):
+    folder = copied()
+    manifest = json.loads((folder / folders.MANIFEST).read_text())
+    manifest["shards"][0]["count"] = 0
+    (folder / folders.MANIFEST).write_text(json.dumps(manifest))
+    dataset = ShardDataset(folder)
+    assert len(dataset) == 3
+    assert torch.equal(dataset[0]["blur"], whole(folder, 2)["blur"])
+    dataset.close()

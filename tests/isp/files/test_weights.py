@@ -1,0 +1,113 @@
+"""Weight files: what is written is read, and what is wrong with one is said in a sentence."""
+
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from isp.files import weights
+
+SAID = {"backend": "x", "direction": "inverse", "camera": "a", "design": "{}", "matrix": "rows_1", "licence": "free"}
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {"weight": torch.arange(6.0).view(2, 3), "bias": torch.tensor([0.5, -1.0])}
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "some.safetensors"
+    weights.write(path, tensors(), **SAID, recipe="a line")
+    read = weights.read(path)
+    assert read.path == path and read.metadata.items() >= (SAID | {"recipe": "a line"}).items()
+    assert set(read.metadata) == {*weights.KEYS, "recipe"}
+    assert {name: value.tolist() for name, value in read.tensors.items()} == {
+        name: value.tolist() for name, value in tensors().items()
+    }
+    assert re.fullmatch("[0-9a-f]{64}", read.digest) and re.fullmatch("[0-9a-f]{64}", read.metadata["sha256"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["some.safetensors"], "nothing half-written is left"
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    for name in ("one", "two"):
+        weights.write(tmp_path / name, tensors(), **SAID)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_digest_sees_name_type_shape_and_value():
+    changed = [
+        {**tensors(), "bias": torch.tensor([0.5, -1.5])},
+        {**tensors(), "weight": torch.arange(6.0).view(3, 2)},
+        {**tensors(), "bias": torch.tensor([0.5, -1.0]).half()},
+        {"weight": tensors()["weight"], "bia": tensors()["bias"]},
+    ]
+    assert len({weights.digest_of(state) for state in [tensors(), *changed]}) == 5
+    strided = {**tensors(), "weight": tensors()["weight"].T.contiguous().T}
+    assert weights.digest_of(strided) == weights.digest_of(tensors())
+
+
+def test_views_and_shared_memory_are_written(tmp_path):
+    shared = torch.arange(4.0)
+    weights.write(tmp_path / "x", {"a": shared, "b": shared[:2], "c": shared.view(2, 2).T}, **SAID)
+    assert weights.read(tmp_path / "x").tensors["c"].tolist() == [[0, 2], [1, 3]]
+
+
+def test_writing_needs_the_metadata(tmp_path):
+    with pytest.raises(ValueError, match=r"x: expected the metadata backend, .*; matrix is missing"):
+        weights.write(tmp_path / "x", tensors(), **{key: value for key, value in SAID.items() if key != "matrix"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="none: expected a weight file, but there is none"):
+        weights.read(tmp_path / "none")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ValueError, match=r"text: expected a .safetensors file, got: "):
+        weights.read(tmp_path / "text")
+    torch.save(tensors(), tmp_path / "pickle")
+    with pytest.raises(ValueError, match=r"pickle: expected a .safetensors file, got: "):
+        weights.read(tmp_path / "pickle")
+
+
+def test_a_file_that_says_too_little(tmp_path):
+    save_file(tensors(), tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"bare: expected the metadata .*; backend, direction, .* is missing"):
+        weights.read(tmp_path / "bare")
+
+
+def test_a_truncated_file_and_a_flipped_bit_are_seen(tmp_path):
+    path = tmp_path / "some"
+    weights.write(path, tensors(), **SAID)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(ValueError, match=r"some: expected a \.safetensors file"):
+        weights.read(path)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="some: its tensors are not those that were written"):
+        weights.read(path)
+
+
+def test_filling_a_network():
+    network = nn.Linear(3, 2)
+    weights.fill(network, {name: value.half() for name, value in tensors().items()}, of="x")
+    assert network.weight.dtype == torch.float32
+    assert network.weight.tolist() == tensors()["weight"].tolist() and network.bias.tolist() == [0.5, -1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"weight": torch.zeros(2, 3)}, "x: tensor bias is missing; these are weights of another network"),
+        ({}, r"x: tensor bias \(and 1 more\) is missing"),
+        ({**tensors(), "more": torch.zeros(1)}, "x: tensor more is unknown"),
+        ({**tensors(), "bias": torch.zeros(3)}, r"x: expected bias of shape \(2,\), got \(3,\)"),
+        ({**tensors(), "bias": torch.zeros(2, dtype=torch.int64)}, "x: tensor bias holds no floats"),
+    ],
+)
+def test_weights_of_another_network_are_refused(wrong, words):
+    network = nn.Linear(3, 2)
+    before = network.weight.clone()
+    with pytest.raises(ValueError, match=words):
+        weights.fill(network, wrong, of="x")
+    assert torch.equal(network.weight, before)
