@@ -297,7 +297,7 @@ def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device
     lost = False
     with (folder / "log").open("a", buffering=1, encoding="utf-8") as log, redirect_stderr(log):
         try:
-            loop.train(plan, VirtualShots.of(plan), folder, device, loop.Crew(), run.steps)
+            loop.train(plan, VirtualShots.of(plan), folder, device, loop.Ranks(), run.steps)
         except loop.DivergedError as end:
             lost = True
             log.write(f"{end}\n")

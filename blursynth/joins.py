@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blursynth.stages.blur import CameraShake, KernelBank
-from blursynth.stages.camera import Camera
+from blursynth.stages.camera import DrawCamera
 from blursynth.stages.finish import Jpeg, ToneCurve
 from blursynth.stages.geometry import CropBorder
 from blursynth.stages.isp import ForwardISP, InverseISP
@@ -26,7 +26,7 @@ def problems(recipe: Recipe) -> list[str]:
     size: tuple[int, int] | None = None
     halo = 0
     renders_camera = ""
-    camera: Camera | None = None
+    camera: DrawCamera | None = None
     before = "the source"
     for at, (label, stage) in enumerate(recipe.labelled):
         where = f"stages.{at}.{label}"
@@ -35,7 +35,7 @@ def problems(recipe: Recipe) -> list[str]:
         missing = [need for need in stage.needs if need not in have]
         found += [f"{where}: {_MISSING[need]}" for need in missing]
         have |= {*missing}  # said once
-        if isinstance(stage, Camera):
+        if isinstance(stage, DrawCamera):
             if camera is not None:
                 found.append(f"{where}: a picture is taken by one camera; leave one out")
             camera = stage
@@ -94,7 +94,7 @@ _MISSING = {
 }
 
 
-def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera: Camera | None) -> list[str]:
+def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera: DrawCamera | None) -> list[str]:
     """Limits of the stage's ISP that this recipe would break."""
     limits = stage.limits
     found = []
@@ -123,11 +123,11 @@ def _limits(stage: InverseISP | ForwardISP, size: tuple[int, int] | None, camera
     return found
 
 
-def _has_iso(camera: Camera) -> bool:
+def _has_iso(camera: DrawCamera) -> bool:
     return camera.iso != "profile" or any(shot.iso for shot in profiles.load(camera.profile).shots)
 
 
-def _saves(recipe: Recipe, camera: Camera | None, have: set[str]) -> list[str]:
+def _saves(recipe: Recipe, camera: DrawCamera | None, have: set[str]) -> list[str]:
     found = []
     renders = any(isinstance(stage, ForwardISP) for stage in recipe.stages)
     if recipe.target == "rendered" and not renders:

@@ -42,7 +42,7 @@ Meter = Callable[[float], object]  # is told the work of every step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class Strategy:
     """One way of taking a photograph through an ISP.
 
     said        in a few words, for whoever waits
@@ -85,6 +85,6 @@ class Bounded(ISP, Protocol):
     One that pools over the whole image must: any other is cut into strips by its halo (`isp.full_size`).
     """
 
-    def ways(self, direction: Direction, count: int, height: int, width: int) -> Sequence[Way]:
+    def strategies(self, direction: Direction, count: int, height: int, width: int) -> Sequence[Strategy]:
         """For `count` images of that size; the preferred one first."""
         ...

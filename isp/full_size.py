@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from isp import cfa
 from isp.camera import Camera
-from isp.contract import ISP, Bounded, Direction, Meter, Way
+from isp.contract import ISP, Bounded, Direction, Meter, Strategy
 
 SHARE = 0.8
 STRIP_ROWS = 256
@@ -35,7 +35,7 @@ def inverse(
 ) -> Float[Tensor, "1 3 h w"]:
     """`sensor` of one photograph, with the process within `memory_bytes`; says on stderr how, and how far it is.
 
-    Raises `ValueError` where no way is that small.
+    Raises `ValueError` where no strategy is that small.
     """
     return _run(camera_isp, "inverse", srgb, camera, memory_bytes)
 
@@ -48,29 +48,29 @@ def forward(
 
 
 def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, memory_bytes: int) -> Tensor:
-    way = way_for(camera_isp, direction, image, memory_bytes)
+    strategy = strategy_for(camera_isp, direction, image, memory_bytes)
     height, width = image.shape[-2:]
-    most = (_resident_bytes(image.device) + way.peak_bytes) / 1e9
-    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {way.said}, {most:.1f} GB at most\n")
-    with _progress(direction, way.work) as meter:
-        return way.run(image, camera, meter)
+    most = (_resident_bytes(image.device) + strategy.peak_bytes) / 1e9
+    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {strategy.said}, {most:.1f} GB at most\n")
+    with _progress(direction, strategy.work) as meter:
+        return strategy.run(image, camera, meter)
 
 
-def way_for(camera_isp: ISP, direction: Direction, image: Float[Tensor, "b c h w"], memory_bytes: int) -> Way:
+def strategy_for(camera_isp: ISP, direction: Direction, image: Float[Tensor, "b c h w"], memory_bytes: int) -> Strategy:
     """The preferred way that keeps the process within `memory_bytes`. Raises `ValueError` where none does."""
     count, _, height, width = image.shape
-    ways: Sequence[Way] = (_local(camera_isp, direction, image),)
+    ways: Sequence[Strategy] = (_local(camera_isp, direction, image),)
     if isinstance(camera_isp, Bounded):
-        ways = camera_isp.ways(direction, count, height, width)
+        ways = camera_isp.strategies(direction, count, height, width)
     taken = _resident_bytes(image.device)
-    way = next((way for way in ways if taken + way.peak_bytes <= memory_bytes), None)
-    if way is None:
-        least = taken + min(way.peak_bytes for way in ways)
+    strategy = next((strategy for strategy in ways if taken + strategy.peak_bytes <= memory_bytes), None)
+    if strategy is None:
+        least = taken + min(strategy.peak_bytes for strategy in ways)
         raise ValueError(
             f"{camera_isp.name}: expected {least / 1e9:.1f} GB of memory for {direction} of {height}x{width} pixels, "
             f"got {memory_bytes / 1e9:.1f} GB; allow more, or give a smaller picture"
         )
-    return way
+    return strategy
 
 
 def budget_bytes(device: torch.device | str) -> int:
@@ -114,7 +114,7 @@ def _progress(direction: Direction, work: float) -> Iterator[Meter]:
     yield line
 
 
-def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Way:
+def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Strategy:
     """Of an ISP that sees no farther than its halo."""
     height, width = image.shape[-2:]
     limits = camera_isp.limits
@@ -130,7 +130,7 @@ def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Way:
         return result
 
     peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (STRIP_ROWS + 2 * halo)) * width
-    return Way(said="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
+    return Strategy(said="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
 
 
 def _resident_bytes(device: torch.device) -> float:

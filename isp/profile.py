@@ -57,7 +57,7 @@ class Noise(_Part):
         return self.shot_gain * iso / self.iso, self.read_std * max(1.0, iso / self.iso)
 
 
-class Shot(_Part):
+class ShotSettings(_Part):
     """One combination of settings that was seen `count` times."""
 
     white_balance: tuple[Positive, Positive]
@@ -85,7 +85,7 @@ class Profile(_Part):
     sensor_to_linear: Matrix | None = None
     levels: Levels | None = None
     noise: Noise | None = None
-    shots: tuple[Shot, ...] = ()
+    shots: tuple[ShotSettings, ...] = ()
     exif: Exif = Exif()
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class Profile(_Part):
             raise ValueError("expected one of xyz_to_sensor, sensor_to_linear, or color_correction in every shot")
         return self
 
-    def matrix(self, shot: Shot | None = None) -> torch.Tensor:
+    def matrix(self, shot: ShotSettings | None = None) -> torch.Tensor:
         """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot.
 
         Raises `ValueError` where it does and no shot is given.
@@ -113,7 +113,7 @@ class Profile(_Part):
         self,
         white_balance: tuple[float, float],
         cfa: str | None = None,
-        shot: Shot | None = None,
+        shot: ShotSettings | None = None,
         **optics: float | None,
     ) -> Camera:
         """One shot of this camera. `white_balance` is (red, blue); `optics` are iso, exposure_s, f_number, focal_mm."""

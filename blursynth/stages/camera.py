@@ -13,7 +13,7 @@ from blursynth.sample import Sample
 from blursynth.stages.stage import PositiveRange, Stage
 from isp import profile as profiles
 from isp.cfa import PATTERNS, Pattern
-from isp.profile import Profile, Shot
+from isp.profile import Profile, ShotSettings
 from isp.space import SPACES, Space
 
 
@@ -22,7 +22,7 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float
     return low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-class Camera(Stage):
+class DrawCamera(Stage):
     """Draws a shot as `profile`'s camera takes them.
 
     ISO and white balance come together from the profile's table of shots, by frequency, unless `iso` (a range, drawn
@@ -66,7 +66,7 @@ class Camera(Stage):
     def files(self) -> list[Path]:
         return [Path(self.profile)] if self.profile.endswith(".yaml") else []
 
-    def _shots(self, known: Profile, source: str) -> list[Shot]:
+    def _shots(self, known: Profile, source: str) -> list[ShotSettings]:
         if self.days == "all":
             return list(known.shots)
         days_of_source = [part for part in source.split("/") if any(part == shot.day for shot in known.shots)]

@@ -204,14 +204,14 @@ def work_of(args: argparse.Namespace) -> Work:
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: expected a CUDA device, got none on this machine; leave the option out")
-    bench = one_file.Bench(
+    options = one_file.Options(
         device=args.device,
         memory_bytes=args.memory or full_size.budget_bytes(args.device),
         depth=np.uint16 if getattr(args, "format", "") == "png16" else np.uint8,
         quality=getattr(args, "quality", 95),
     )
-    said = settings.Settings(
-        **{field.name: getattr(args, field.name, None) for field in dataclasses.fields(settings.Settings)}
+    said = settings.Overrides(
+        **{field.name: getattr(args, field.name, None) for field in dataclasses.fields(settings.Overrides)}
     )
 
     def noted(choice: Choice, camera_isp: ISP) -> Choice:
@@ -226,18 +226,18 @@ def work_of(args: argparse.Namespace) -> Work:
     if args.command == "inverse":
         camera_isp = _opened(args.isp, args.device)
         chosen = noted(settings.with_levels(choice(camera_isp)), camera_isp)
-        return partial(one_file.inverse, bench=bench, camera_isp=camera_isp, choice=chosen)
+        return partial(one_file.inverse, options=options, camera_isp=camera_isp, choice=chosen)
     if args.command == "forward":
-        return partial(one_file.forward, bench=bench, camera_isp=_opened(args.isp, args.device), said=said)
+        return partial(one_file.forward, options=options, camera_isp=_opened(args.isp, args.device), said=said)
     if args.command == "hdr":
         camera_isp = _opened(args.isp, args.device)
         chosen = noted(choice(camera_isp), camera_isp)
-        return partial(one_file.hdr, bench=bench, camera_isp=camera_isp, choice=chosen, gains=args.gains)
+        return partial(one_file.hdr, options=options, camera_isp=camera_isp, choice=chosen, gains=args.gains)
     first = _opened(args.source, args.device)
     second = first if args.target == (args.source or PAIR) else _opened(args.target, args.device)
     source = noted(settings.from_profile(args.from_camera, first, said), first)
     target = noted(settings.from_profile(args.to_camera, second, said), second)
-    return partial(one_file.transfer, bench=bench, isps=(first, second), choices=(source, target))
+    return partial(one_file.transfer, options=options, isps=(first, second), choices=(source, target))
 
 
 def _opened(name: str | None, device: str) -> ISP:

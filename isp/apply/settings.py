@@ -21,7 +21,7 @@ BLACK, WHITE = 0.0, 16383.0  # of a camera whose levels are not known: 14 bits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Overrides:
     """What is said of a shot beside its file; `None`: nothing.
 
     white_balance  gains of red and blue, green 1
@@ -59,7 +59,7 @@ def profile_of(camera_isp: ISP) -> str | None:
     return None if camera is None else profile.of_camera(camera)
 
 
-def from_profile(name: str | None, camera_isp: ISP, settings: Settings) -> Choice:
+def from_profile(name: str | None, camera_isp: ISP, settings: Overrides) -> Choice:
     """A camera by its profile (without a name: that of the ISP), under daylight unless the settings differ.
 
     Raises `ValueError` for an unknown profile, and where neither profile nor settings give matrix and white balance.
@@ -93,7 +93,7 @@ def from_profile(name: str | None, camera_isp: ISP, settings: Settings) -> Choic
     return Choice(changed(known.camera((red, blue)), settings), name, notes=tuple(notes))
 
 
-def from_raw(path: Path, settings: Settings) -> Choice:
+def from_raw(path: Path, settings: Overrides) -> Choice:
     """Matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw` does."""
     like = read_raw(path)
     without_optics = dataclasses.replace(like.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
@@ -122,7 +122,7 @@ def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
     return dataclasses.replace(camera, **values)
 
 
-def changed(camera: Camera, settings: Settings) -> Camera:
+def changed(camera: Camera, settings: Overrides) -> Camera:
     """One shot's camera as the settings have it. Raises `ValueError` where white would not be above black."""
     said: dict[str, Any] = {
         field: torch.tensor([getattr(settings, field)], dtype=torch.float32)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isp.prepare.layouts import LAYOUTS, Shot, Skipped, find_shots
+from isp.prepare.layouts import LAYOUTS, ShotFiles, Skipped, find_shots
 
 if TYPE_CHECKING:
     from isp.camera import Camera
@@ -88,7 +88,7 @@ def _earlier(out: Path) -> dict[str, str]:
 # ---------------------------------------------------------------- one pair
 
 
-def prepare(shot: Shot, path: Path, source: str) -> dict[str, Any]:
+def prepare(shot: ShotFiles, path: Path, source: str) -> dict[str, Any]:
     """Writes the pair of a shot, and returns how it fits, for the record.
 
     Raises `ValueError` or `OSError` with the reason where it does not.
@@ -159,7 +159,7 @@ def _with_optics_of(camera: Camera, picture: Path | None) -> Camera:
 
 
 def prepare_all(
-    data: Path, out: Path, shots: Sequence[Shot], records: Mapping[str, dict[str, Any]], remake: Iterable[str]
+    data: Path, out: Path, shots: Sequence[ShotFiles], records: Mapping[str, dict[str, Any]], remake: Iterable[str]
 ) -> tuple[list[dict[str, Any]], list[Skipped]]:
     """(records of the pairs, what was skipped). A pair that is there is made again only if `remake` names it."""
     from isp.pairs import Pair

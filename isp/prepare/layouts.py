@@ -23,7 +23,7 @@ _JPEG, _TIFF = (".jpg", ".jpeg"), (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Shot:
+class ShotFiles:
     """A RAW file and its picture; `None` stands for the JPEG inside the RAW file."""
 
     name: str
@@ -60,7 +60,7 @@ def name_of(raw: Path, layout: str) -> str | None:
     return None
 
 
-def find_shots(data: Path, layout: str) -> tuple[str, list[Shot], list[Skipped]]:
+def find_shots(data: Path, layout: str) -> tuple[str, list[ShotFiles], list[Skipped]]:
     """(the layout, the shots, what is none) of a folder, in the order of their names.
 
     Raises `ValueError` where the folder holds no RAW file.
@@ -94,7 +94,7 @@ def find_shots(data: Path, layout: str) -> tuple[str, list[Shot], list[Skipped]]
             both = ", ".join(str(path) for path in ([raw, *others] if others else found))
             skipped.append(Skipped(name, f"{both}: expected one file of that name, got several; keep one"))
         else:
-            shots.append(Shot(name, raw, found[0] if found else None))
+            shots.append(ShotFiles(name, raw, found[0] if found else None))
     stems = {raw.stem for raw in raws}
     for picture in pictures:
         if picture.stem not in stems:

@@ -34,22 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from torch import distributed
 
     from isp.train.data import Folders, VirtualShots
-    from isp.train.loop import Crew, train
+    from isp.train.loop import Ranks, train
 
-    crew = Crew(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    ranks = Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     device = torch.device(args.device)
-    if device.type == "cuda" and crew.size > 1:
+    if device.type == "cuda" and ranks.size > 1:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    if crew.size > 1:
+    if ranks.size > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         out = args.out or Path("out") / planned.name
         source: Folders | VirtualShots = VirtualShots.of(planned)
         if args.data:
             source = Folders(tuple(args.data))
-        elif crew.rank == 0:
+        elif ranks.rank == 0:
             sys.stderr.write(f"no --data: training on the virtual cameras {', '.join(planned.cameras)}\n")
-        result = train(planned, source, out, device, crew, args.steps)
+        result = train(planned, source, out, device, ranks, args.steps)
     except (ValueError, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted; the last validated state is kept, run the same command again to go on\n")
         return 130
     finally:
-        if crew.size > 1:
+        if ranks.size > 1:
             distributed.destroy_process_group()
-    if crew.rank == 0:
+    if ranks.rank == 0:
         sys.stdout.write("".join(f"{name:8} {value:.2f} dB\n" for name, value in result.items()))
         sys.stdout.write(f"weights in {out}\n")
     return 0

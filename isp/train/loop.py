@@ -31,7 +31,7 @@ SAVE_EVERY_S = 300  # between validations, so that a kill costs minutes
 
 
 @dataclass(frozen=True)
-class Crew:
+class Ranks:
     """The processes of a run: this one's rank among them. Started by torchrun, or alone."""
 
     rank: int = 0
@@ -107,8 +107,8 @@ def predictions(networks: Mapping[Direction, ParamISPNet], batch: Batch) -> dict
 class Run:
     """Networks, optimiser and place of one training run. Raises `ValueError` where its folder holds another run."""
 
-    def __init__(self, plan: Plan, out: Path, device: torch.device, crew: Crew = Crew()) -> None:
-        self.plan, self.out, self.device, self.crew = plan, out, device, crew
+    def __init__(self, plan: Plan, out: Path, device: torch.device, ranks: Ranks = Ranks()) -> None:
+        self.plan, self.out, self.device, self.ranks = plan, out, device, ranks
         design = plan.network
         self.networks = {d: ParamISPNet(d, design, seed=plan.seed) for d in plan.directions}
         for direction, file in zip(plan.directions, plan.start_from, strict=bool(plan.start_from)):
@@ -167,7 +167,7 @@ class Run:
 
     def advance(self, pairs: Sequence[Sequence[Any]]) -> float:
         """One step of training; returns its loss, the same whatever the number of processes."""
-        plan, rows = self.plan, self.crew.rows(self.plan.batch)
+        plan, rows = self.plan, self.ranks.rows(self.plan.batch)
         clean = training_batch(pairs, plan.seed, self.step, rows, plan.batch, plan.patches, plan.patch)
         noisy = quantisation_noise(clean, plan.seed, self.step, rows, plan.batch, plan.noise).to(self.device)
         # One mask for the whole step, the same in every process. Source: kim2024, §3.1
@@ -183,15 +183,15 @@ class Run:
         for parameter in parameters:
             if parameter.grad is None:  # of a parameter whose term was dropped in this process
                 parameter.grad = torch.zeros_like(parameter)
-        if self.crew.size > 1:
+        if self.ranks.size > 1:
             # One message for all: hundreds of small ones take longer than a small step.
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            means = self.crew.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            means = self.ranks.mean(torch.cat([gradient.flatten() for gradient in gradients]))
             for gradient, mean in zip(gradients, torch.split(means, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
         self.optimiser.step()
         self.step += 1
-        return float(self.crew.mean(loss.detach().clone()))
+        return float(self.ranks.mean(loss.detach().clone()))
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -218,18 +218,18 @@ class DivergedError(ValueError):
 
 
 def train(
-    plan: Plan, source: Folders | VirtualShots, out: Path, device: torch.device, crew: Crew, steps: int | None = None
+    plan: Plan, source: Folders | VirtualShots, out: Path, device: torch.device, ranks: Ranks, steps: int | None = None
 ) -> dict[str, float]:
     """Runs `plan` to its end, or for `steps` more steps; returns the last validation. Only rank 0 writes and speaks.
 
     Raises `DivergedError` at the first loss that is not finite; what was saved before it stays.
     """
     pairs, batches = source.pairs("train"), validation_batches(source.pairs("val"), plan.validate_patches, plan.patch)
-    run = Run(plan, out, device, crew)
+    run = Run(plan, out, device, ranks)
     per_epoch = max(1, plan.patches * len(pairs) // plan.batch)
     last = plan.epochs * per_epoch
     last = last if steps is None else min(last, run.step + steps)
-    board = _board(out) if crew.rank == 0 else None
+    board = _board(out) if ranks.rank == 0 else None
     camera = "+".join(dict.fromkeys(pair.camera.name[0] for of_camera in pairs for pair in of_camera[:1]))
     result: dict[str, float] = {}
     began = said = saved = time.monotonic()
@@ -242,7 +242,7 @@ def train(
                 f"Begin again in another folder with a lower lr than {plan.lr:g}; {out} keeps what was saved before"
             )
         now = time.monotonic()
-        if crew.rank == 0 and (now - said > 5 or run.step == last):
+        if ranks.rank == 0 and (now - said > 5 or run.step == last):
             rate = (run.step - first) / (now - began)
             sys.stderr.write(
                 f"step {run.step}/{last}, loss {loss:.5f}, {rate * plan.batch:.1f} patches/s, "
@@ -253,10 +253,10 @@ def train(
             board.add_scalar("loss", loss, run.step)
         if run.step % (per_epoch * plan.validate_every) == 0 or run.step == last:
             result = run.validate(batches)
-            if crew.rank == 0:
+            if ranks.rank == 0:
                 _record(run, result, batches, camera, board)
             saved = now
-        elif crew.rank == 0 and now - saved > SAVE_EVERY_S:
+        elif ranks.rank == 0 and now - saved > SAVE_EVERY_S:
             run.save()
             saved = now
     return result

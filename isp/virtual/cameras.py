@@ -20,7 +20,7 @@ from isp import tone
 from isp.profile import Levels, Noise, Profile
 from isp.virtual.develop import Character
 
-Pair = tuple[float, float]
+Range = tuple[float, float]
 Values = Float[Tensor, "..."]
 
 
@@ -35,8 +35,8 @@ class Lens:
     softness_px           standard deviation of its blur at the sharpest f-number; 12 % more a stop from there
     """
 
-    focal_mm: Pair
-    f_number: Pair
+    focal_mm: Range
+    f_number: Range
     half_diagonal_mm: float
     exit_pupil_mm: float
     mechanical: float
@@ -56,9 +56,9 @@ class VirtualCamera:
 
     name: str
     profile: Profile
-    white_balances: tuple[Pair, ...]
-    iso: Pair
-    exposure_s: Pair
+    white_balances: tuple[Range, ...]
+    iso: Range
+    exposure_s: Range
     metered_level: float
     lens: Lens
     character: Character

@@ -74,7 +74,7 @@ class Character:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Strengths:
     """What the ISP does to one shot: the numbers that the EXIF and the camera's character give."""
 
     luma_denoise: float
@@ -85,7 +85,7 @@ class Settings:
     sharpen_radius_px: float
 
 
-def settings(character: Character, camera: Camera) -> Settings:
+def strengths(character: Character, camera: Camera) -> Strengths:
     """Raises `ValueError` where the shot's ISO, exposure time, f-number or focal length is unknown."""
     iso_stops = math.log2(_known(camera, "iso") / REFERENCE_ISO)
     time_stops = math.log2(_known(camera, "exposure_s") / REFERENCE_EXPOSURE_S)
@@ -95,7 +95,7 @@ def settings(character: Character, camera: Camera) -> Settings:
     contrast = (
         character.contrast + character.contrast_per_time_stop * time_stops + character.contrast_per_iso_stop * iso_stops
     )
-    return Settings(
+    return Strengths(
         luma_denoise=character.luma_denoise * growth,
         chroma_denoise=character.chroma_denoise * growth,
         lift=min(max(lift, 0.0), 0.5),
@@ -120,7 +120,7 @@ def develop(raw: UInt16[np.ndarray, "h w"], character: Character, camera: Camera
     height, width = raw.shape
     if min(height, width) < SMALLEST_SIDE:
         raise ValueError(f"develop: expected at least {SMALLEST_SIDE} pixels a side, got {height}x{width}")
-    chosen = settings(character, camera)
+    chosen = strengths(character, camera)
     balanced = color.white_balance(bayer_of_raw(torch.from_numpy(raw), camera), camera).clamp(max=1)
     demosaiced = cfa.edge_directed_demosaic(balanced, camera.cfa)
     shot_gain, read_std = character.noise.at(_known(camera, "iso"))
@@ -185,7 +185,7 @@ def denoise(
     white_balance: Float[Tensor, " 3"],
     shot_gain: float,
     read_std: float,
-    chosen: Settings,
+    chosen: Strengths,
 ) -> Float[Tensor, "1 3 h w"]:
     """Lee's filter on luma (R + 2 G + B) / 4, and over a larger window on red and blue minus luma.
 
@@ -232,7 +232,7 @@ def add_contrast(srgb: Float[Tensor, "1 3 h w"], share: float) -> Float[Tensor, 
     return srgb + share * (srgb * srgb * (3 - 2 * srgb) - srgb)
 
 
-def sharpen(srgb: Float[Tensor, "1 3 h w"], chosen: Settings, saturation: float) -> Float[Tensor, "1 3 h w"]:
+def sharpen(srgb: Float[Tensor, "1 3 h w"], chosen: Strengths, saturation: float) -> Float[Tensor, "1 3 h w"]:
     """Unsharp masking of luma, and colour differences times `saturation`.
 
     Luma is that of BT.601: 0.299 R + 0.587 G + 0.114 B.

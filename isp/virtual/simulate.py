@@ -22,7 +22,7 @@ from torch import Tensor
 from isp import cfa, color
 from isp.camera import Camera
 from isp.levels import bayer_of_raw
-from isp.virtual.cameras import Lens, Pair, VirtualCamera
+from isp.virtual.cameras import Lens, Range, VirtualCamera
 from isp.virtual.develop import develop, gaussian_blur
 from isp.virtual.scenes import Scene
 
@@ -74,7 +74,7 @@ def take(scene: Scene, virtual: VirtualCamera, rng: np.random.Generator) -> Shot
 _ISO = [100.0 * third * 2**stop for stop in range(8) for third in (1, 1.25, 1.6)]
 
 
-def _within(value: float, limits: Pair) -> float:
+def _within(value: float, limits: Range) -> float:
     return min(max(value, limits[0]), limits[1])
 
 

@@ -41,14 +41,14 @@ def test_strips_of_parametric_isps_equal_the_whole(monkeypatch, name, pattern):
 def test_a_budget_decides_on_the_way_and_says_so(capsys, monkeypatch):
     monkeypatch.setattr(full_size, "_resident_bytes", lambda device: 0.3e9)
     camera_isp, camera, srgb = isp.create("paramisp"), a_camera(), picture(120, 160)
-    sizes = {way.said: way.peak_bytes + 0.3e9 for way in camera_isp.ways("inverse", 1, 120, 160)}
+    sizes = {way.said: way.peak_bytes + 0.3e9 for way in camera_isp.strategies("inverse", 1, 120, 160)}
     results = {
         said: full_size.inverse(camera_isp, srgb, camera, int(size) + 1)
         for said, size in sizes.items()
         if said == "at once"
     }
     assert "at once" in capsys.readouterr().err
-    monkeypatch.setattr(camera_isp, "ways", lambda *shape: type(camera_isp).ways(camera_isp, *shape)[1:])
+    monkeypatch.setattr(camera_isp, "strategies", lambda *shape: type(camera_isp).strategies(camera_isp, *shape)[1:])
     in_strips = full_size.inverse(camera_isp, srgb, camera, GENEROUS)
     assert "in strips, maps in float32" in capsys.readouterr().err
     torch.testing.assert_close(in_strips, results["at once"], atol=1e-5, rtol=0)
@@ -59,7 +59,9 @@ def test_ways_of_24_and_42_megapixels():
     camera_isp = isp.create("paramisp")
 
     def chosen(height, width, memory_bytes):
-        return next(way.said for way in camera_isp.ways("forward", 1, height, width) if way.peak_bytes < memory_bytes)
+        return next(
+            way.said for way in camera_isp.strategies("forward", 1, height, width) if way.peak_bytes < memory_bytes
+        )
 
     assert "float32" in chosen(4000, 6000, 8e9 - 0.65e9)  # photograph and program are there before
     assert "float16" in chosen(5304, 7952, 12e9 - 1e9)

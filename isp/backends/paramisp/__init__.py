@@ -21,9 +21,9 @@ from isp.backends.paramisp.design import Design
 from isp.backends.paramisp.network import ParamISPNet
 from isp.backends.paramisp.strips import Storage
 from isp.camera import Camera
-from isp.contract import Direction, Limits, Meter, Way
+from isp.contract import Direction, Limits, Meter, Strategy
 
-Matrix = Literal["rows_1", "official"]
+MatrixKind = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
 VARIANTS = ("a7r3-virtual", "d7000-virtual")
 TAKES_PATHS = True
@@ -35,7 +35,7 @@ WHOLE_BYTES_A_PIXEL = 1700.0  # at once: a tenth above benchmarks/networks.py at
 STORAGES = (*(Storage(kept=eighths / 8) for eighths in range(8, -1, -1)), Storage(dtype=torch.float16))
 
 
-def camera_for(matrix: Matrix, camera: Camera) -> Camera:
+def camera_for(matrix: MatrixKind, camera: Camera) -> Camera:
     """`camera` with the matrix that the weights were trained with; "official" is that of the published code.
 
     Raises `ValueError` for a camera whose published matrix is not known.
@@ -68,7 +68,7 @@ class ParamISP:
         name: str,
         inverse: ParamISPNet,
         forward: ParamISPNet,
-        matrices: tuple[Matrix, Matrix] = ("rows_1", "rows_1"),
+        matrices: tuple[MatrixKind, MatrixKind] = ("rows_1", "rows_1"),
         weights: tuple[str, ...] = (),
         trained_for: str | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class ParamISP:
         srgb: Tensor = self.networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
         return srgb.clamp(0, 1)
 
-    def ways(self, direction: Direction, count: int, height: int, width: int) -> list[Way]:
+    def strategies(self, direction: Direction, count: int, height: int, width: int) -> list[Strategy]:
         """At once, in strips, in strips that compute a part of the skip connection again, in strips of float16 maps."""
         network = self.networks[direction]
 
@@ -110,14 +110,14 @@ class ParamISP:
             return result if direction == "inverse" else result.clamp_(0, 1)
 
         return [
-            Way(
+            Strategy(
                 said="at once",
                 peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width,
                 work=count * strips.work(network, height, width, None),
                 run=at_once,
             ),
             *(
-                Way(
+                Strategy(
                     said=f"in strips, {storage.said}",
                     peak_bytes=strips.peak_bytes(network, count, height, width, storage),
                     work=count * strips.work(network, height, width, storage),
@@ -151,7 +151,7 @@ class _Trained(NamedTuple):
     """One network, and what its file says of it; `camera` is what it was trained for."""
 
     network: ParamISPNet
-    matrix: Matrix
+    matrix: MatrixKind
     camera: str
     digest: str
 
@@ -162,7 +162,7 @@ def _networks_of(path: Path) -> dict[str, _Trained]:
 
     read = weights.read(path)
     said = read.metadata
-    if said["backend"] != "paramisp" or said["matrix"] not in get_args(Matrix):
+    if said["backend"] != "paramisp" or said["matrix"] not in get_args(MatrixKind):
         raise ValueError(
             f"{path}: expected weights of paramisp with matrix rows_1 or official, got {said['backend']} with {said['matrix']}"
         )
@@ -175,7 +175,7 @@ def _networks_of(path: Path) -> dict[str, _Trained]:
         network = ParamISPNet(direction, design)
         own = {name.removeprefix(prefix): value for name, value in read.tensors.items() if name.startswith(prefix)}
         weights.fill(network, own, of=str(path))
-        found[direction] = _Trained(network, cast(Matrix, said["matrix"]), said["camera"], read.digest)
+        found[direction] = _Trained(network, cast(MatrixKind, said["matrix"]), said["camera"], read.digest)
     return found
 
 

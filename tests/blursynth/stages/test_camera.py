@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from blursynth.sample import Sample
-from blursynth.stages.camera import Camera
+from blursynth.stages.camera import DrawCamera
 from isp import profile
 from isp.cfa import PATTERNS
 
@@ -22,7 +22,7 @@ def sample_of(index: int = 0, source: str = "a.png") -> Sample:
     return Sample(image=image, space="srgb", sharp=image, seed=2022, index=index, source=source, stage="camera")
 
 
-def drawn(stage: Camera, count: int = COUNT) -> list[Sample]:
+def drawn(stage: DrawCamera, count: int = COUNT) -> list[Sample]:
     return [stage(sample_of(index)) for index in range(count)]
 
 
@@ -32,7 +32,7 @@ def dice(samples: list[Sample], name: str) -> list:
 
 @pytest.fixture(scope="module")
 def a7r3() -> list[Sample]:
-    return drawn(Camera(profile="a7r3"))
+    return drawn(DrawCamera(profile="a7r3"))
 
 
 def test_iso_and_white_balance_come_together_by_frequency(a7r3) -> None:
@@ -48,7 +48,7 @@ def test_iso_and_white_balance_come_together_by_frequency(a7r3) -> None:
 def test_every_cfa_phase_is_as_likely(a7r3) -> None:
     patterns = dice(a7r3, "cfa")
     assert scipy.stats.chisquare([patterns.count(pattern) for pattern in PATTERNS]).pvalue > 1e-3
-    assert set(dice(drawn(Camera(profile="a7r3", cfa=["GBRG", "RGGB"]), 40), "cfa")) == {"GBRG", "RGGB"}
+    assert set(dice(drawn(DrawCamera(profile="a7r3", cfa=["GBRG", "RGGB"]), 40), "cfa")) == {"GBRG", "RGGB"}
 
 
 @pytest.mark.parametrize("field", ["exposure_s", "f_number", "focal_mm"])
@@ -79,17 +79,17 @@ def test_the_dice_are_the_camera(a7r3) -> None:
 
 
 def test_an_iso_range_is_log_uniform_and_leaves_the_other_dice_alone(a7r3) -> None:
-    wide = drawn(Camera(profile="a7r3", iso=[100, 6400]))
+    wide = drawn(DrawCamera(profile="a7r3", iso=[100, 6400]))
     isos = np.array(dice(wide, "iso"))
     assert isos.min() >= 100 and isos.max() <= 6400
     assert scipy.stats.kstest(np.log2(isos / 100) / 6, "uniform").pvalue > 1e-3
     for name in ("white_balance", "cfa", "exposure_s", "f_number", "focal_mm"):
         assert dice(wide, name) == dice(a7r3, name)
-    assert set(dice(drawn(Camera(profile="a7r3", iso=[400, 400]), 5), "iso")) == {400}
+    assert set(dice(drawn(DrawCamera(profile="a7r3", iso=[400, 400]), 5), "iso")) == {400}
 
 
 def test_a_white_balance_box_is_uniform_and_independent() -> None:
-    gains = np.array(dice(drawn(Camera(profile="a7r3", white_balance=[[1.9, 2.4], [1.5, 1.9]])), "white_balance"))
+    gains = np.array(dice(drawn(DrawCamera(profile="a7r3", white_balance=[[1.9, 2.4], [1.5, 1.9]])), "white_balance"))
     assert set(gains[:, 1]) == {1}
     assert scipy.stats.kstest(gains[:, 0], "uniform", args=(1.9, 0.5)).pvalue > 1e-3
     assert scipy.stats.kstest(gains[:, 2], "uniform", args=(1.5, 0.4)).pvalue > 1e-3
@@ -99,17 +99,17 @@ def test_a_white_balance_box_is_uniform_and_independent() -> None:
 def test_capture_days() -> None:
     rsblur = profile.load("rsblur")
     days = [shot.day for shot in rsblur.shots]
-    seen = dice(drawn(Camera(profile="rsblur"), 950), "day")
+    seen = dice(drawn(DrawCamera(profile="rsblur"), 950), "day")
     assert scipy.stats.chisquare([seen.count(day) for day in days]).pvalue > 1e-3
-    some = Camera(profile="rsblur", days=["0003", "0010"])
+    some = DrawCamera(profile="rsblur", days=["0003", "0010"])
     assert set(dice(drawn(some, 30), "day")) == {"0003", "0010"}
-    by_path = Camera(profile="rsblur", days="source")(sample_of(source="0007/0001/avg65_img/avg_blur.png"))
+    by_path = DrawCamera(profile="rsblur", days="source")(sample_of(source="0007/0001/avg65_img/avg_blur.png"))
     assert by_path.dice["camera.day"] == "0007"
     assert by_path.dice["camera.white_balance"][0] == rsblur.shots[6].white_balance[0]
     assert torch.allclose(by_path.shot.sensor_to_linear, rsblur.matrix(rsblur.shots[6]).float())
     assert by_path.shot.iso is None and "camera.iso" not in by_path.dice
     with pytest.raises(ValueError, match=r'folder named after a capture day .* got "elsewhere/a.png"'):
-        Camera(profile="rsblur", days="source")(sample_of(source="elsewhere/a.png"))
+        DrawCamera(profile="rsblur", days="source")(sample_of(source="elsewhere/a.png"))
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_capture_days() -> None:
     ],
 )  # fmt: skip
 def test_problems_that_only_the_profile_can_tell(keys: dict, words: list[str]) -> None:
-    (problem,) = Camera(**keys).problems()
+    (problem,) = DrawCamera(**keys).problems()
     assert all(word in problem for word in words)
 
 
 def test_a_profile_that_knows_little_works_with_what_is_given() -> None:
-    stage = Camera(profile="d40", white_balance=[[2, 2], [1.5, 1.5]])
+    stage = DrawCamera(profile="d40", white_balance=[[2, 2], [1.5, 1.5]])
     assert stage.problems() == []
     made = stage(sample_of())
     assert made.shot.iso is None and made.shot.exposure_s is None
@@ -138,7 +138,7 @@ def test_a_profile_file_is_part_of_the_identity(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     text = "{name: mine, model: M, xyz_to_sensor: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], shots: [{white_balance: [2, 3]}]}"
     path.write_text(text)
-    stage = Camera(profile=str(path))
+    stage = DrawCamera(profile=str(path))
     assert stage.problems() == [] and stage.files() == [path]
     assert stage(sample_of()).dice["camera.white_balance"] == [2, 1, 3]
-    assert Camera(profile="a7r3").files() == []
+    assert DrawCamera(profile="a7r3").files() == []

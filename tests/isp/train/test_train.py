@@ -68,7 +68,7 @@ def planned(*overrides: str, recipe: str = "train/paramisp_pretrain") -> plan.Pl
 
 def trained(folder: Path, out: Path, steps: int, *overrides: str, recipe: str = "train/paramisp_pretrain") -> loop.Run:
     chosen = planned(*overrides, recipe=recipe)
-    loop.train(chosen, Folders((folder,)), out, torch.device("cpu"), loop.Crew(), steps)
+    loop.train(chosen, Folders((folder,)), out, torch.device("cpu"), loop.Ranks(), steps)
     return loop.Run(chosen, out, torch.device("cpu"))
 
 
@@ -272,12 +272,12 @@ def test_two_processes_have_the_loss_curve_of_one(folder, tmp_path):
         "from isp.train.data import Folders\n"
         "torch.set_num_threads(1)\n"
         "distributed.init_process_group('gloo')\n"
-        "crew = loop.Crew(distributed.get_rank(), distributed.get_world_size())\n"
+        "ranks = loop.Ranks(distributed.get_rank(), distributed.get_world_size())\n"
         "chosen = plan.load('train/paramisp_pretrain', json.loads(sys.argv[1]))\n"
-        "run = loop.Run(chosen, Path(sys.argv[3]), torch.device('cpu'), crew)\n"
+        "run = loop.Run(chosen, Path(sys.argv[3]), torch.device('cpu'), ranks)\n"
         "pairs = Folders((Path(sys.argv[2]),)).pairs('train')\n"
         "losses = [run.advance(pairs) for _ in range(3)]\n"
-        "print(json.dumps(losses)) if crew.rank == 0 else None\n"
+        "print(json.dumps(losses)) if ranks.rank == 0 else None\n"
         "distributed.destroy_process_group()\n"
         "sys.stdout.flush()\n"
         "os._exit(0)\n"  # as `isp.train` leaves
@@ -302,7 +302,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder, tmp_path):
     alone = [run.advance(training) for _ in range(3)]
     assert json.loads(result.stdout.splitlines()[-1]) == pytest.approx(alone, rel=1e-4)
     with pytest.raises(ValueError, match="expected a multiple of the 2 processes, got 3"):
-        loop.Crew(0, 2).rows(3)
+        loop.Ranks(0, 2).rows(3)
 
 
 def test_killed_and_resumed_on_the_command_line(folder, tmp_path):
@@ -392,7 +392,7 @@ def test_training_on_the_virtual_camera(tmp_path):
     source = VirtualShots(chosen.cameras, chosen.shots, chosen.patch)
     batches = validation_batches(source.pairs("val"), 2, 88)
     before = loop.Run(chosen, tmp_path / "before", torch.device("cpu")).validate(batches)["raw"]
-    assert loop.train(chosen, source, tmp_path / "out", torch.device("cpu"), loop.Crew(), 10)["raw"] > before + 2
+    assert loop.train(chosen, source, tmp_path / "out", torch.device("cpu"), loop.Ranks(), 10)["raw"] > before + 2
     arguments = ["--recipe", "train/paramisp_pretrain", "--out", str(tmp_path / "line"), "--steps", "1"]
     for override in [*SMALL, "cameras=[a7r3-virtual]"]:
         arguments += ["--set", override]

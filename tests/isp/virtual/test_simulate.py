@@ -318,7 +318,7 @@ def test_denoising_grows_with_iso(camera):
         balanced = color.white_balance(bayer_of_raw(torch.from_numpy(raw), low), low)
         full = cfa.edge_directed_demosaic(balanced, low.cfa)
         for shot in (low, high):
-            chosen = develop.settings(camera.character, shot)
+            chosen = develop.strengths(camera.character, shot)
             noise = camera.character.noise.at(float(shot.iso))
             clean = develop.denoise(full, shot.white_balance[0], *noise, chosen)
             spread[name, shot is high] = float(clean[:, 1].std())
@@ -361,7 +361,7 @@ def test_tone_follows_exposure_time_and_iso(camera):
 def test_no_parameter_may_be_unknown(camera, field):
     shot = dataclasses.replace(exif(camera), **{field: None})
     with pytest.raises(ValueError, match=f"virtual camera: expected a known {field}, got none"):
-        develop.settings(camera.character, shot)
+        develop.strengths(camera.character, shot)
 
 
 def test_the_three_cameras_differ():
