@@ -12,6 +12,7 @@ import torch
 from blursynth import recipe, synthesis
 from blursynth.sample import Sample
 from blursynth.sources import Pairs
+from blursynth.stages.camera import DrawCamera
 from blursynth.stages.geometry import DIHEDRAL
 from blursynth.stages.isp import InverseISP, Mosaic
 from blursynth.stages.saturate import Saturate
