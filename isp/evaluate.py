@@ -77,7 +77,7 @@ def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[f
     def through(direction: Direction, image: Tensor) -> Tensor:
         # Whole pictures, at once, would take 1.7 GB a megapixel.
         strategy = full_size.strategy_for(learned, direction, image, full_size.budget_bytes(image.device))
-        return strategy.run(image, camera, lambda work: None)
+        return strategy.run(image, camera, batch.srgb if direction == "forward" else None, lambda work: None)
 
     raw = cfa.mosaic(through("inverse", batch.srgb), camera.cfa).clamp(0, 1)
     predicted: dict[str, tuple[Tensor, Tensor]] = {

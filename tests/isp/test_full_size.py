@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, full_size, profile
+from isp import cfa, command, full_size, profile
 from isp.rng import generator
 
 GENEROUS = 10**12
@@ -41,7 +41,7 @@ def test_strips_of_parametric_isps_equal_the_whole(monkeypatch, name, pattern):
 def test_a_budget_decides_on_the_way_and_says_so(capsys, monkeypatch):
     monkeypatch.setattr(full_size, "_resident_bytes", lambda device: 0.3e9)
     camera_isp, camera, srgb = isp.create("paramisp"), a_camera(), picture(120, 160)
-    sizes = {way.said: way.peak_bytes + 0.3e9 for way in camera_isp.strategies("inverse", 1, 120, 160)}
+    sizes = {way.label: way.peak_bytes + 0.3e9 for way in camera_isp.strategies("inverse", 1, 120, 160)}
     results = {
         said: full_size.inverse(camera_isp, srgb, camera, int(size) + 1)
         for said, size in sizes.items()
@@ -60,7 +60,7 @@ def test_ways_of_24_and_42_megapixels():
 
     def chosen(height, width, memory_bytes):
         return next(
-            way.said for way in camera_isp.strategies("forward", 1, height, width) if way.peak_bytes < memory_bytes
+            way.label for way in camera_isp.strategies("forward", 1, height, width) if way.peak_bytes < memory_bytes
         )
 
     assert "float32" in chosen(4000, 6000, 8e9 - 0.65e9)  # photograph and program are there before
@@ -70,16 +70,16 @@ def test_ways_of_24_and_42_megapixels():
 
 def test_too_small_a_budget_is_one_sentence():
     with pytest.raises(
-        ValueError, match=r"paramisp/a7r3-virtual: expected [\d.]+ GB of memory .* got 0\.1 GB; allow more"
+        ValueError, match=r"paramisp/a7r3-virtual: expected at least [\d.]+ GB of memory .* got 0\.1 GB; allow more"
     ):
         full_size.inverse(isp.create("paramisp"), picture(96, 96), a_camera(), 10**8)
 
 
 def test_lines_of_progress_end_before_one(monkeypatch, capsys):
-    monkeypatch.setattr(full_size, "SECONDS_A_LINE", 0.0)
+    monkeypatch.setattr(command, "SECONDS_A_LINE", 0.0)
     full_size.inverse(isp.create("rsblur"), picture(600, 40), a_camera(), GENEROUS)
     lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"rsblur/a7r3 inverse of 600x40: in strips, [\d.]+ GB at most", lines[0])
+    assert re.fullmatch(r"rsblur/a7r3 inverse of 600x40: in strips, at most [\d.]+ GB", lines[0])
     assert [line.split(",")[0] for line in lines[1:]] == ["inverse 43%", "inverse 85%", "inverse 100%"]
 
 
