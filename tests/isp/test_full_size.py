@@ -10,6 +10,7 @@ import torch
 
 import isp
 from isp import cfa, command, full_size, profile
+from isp.camera import Camera
 from isp.rng import generator
 
 GENEROUS = 10**12
@@ -106,3 +107,34 @@ def test_the_process_stays_within_its_budget():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "in strips, maps in float32" in done.stderr
     assert 0.6e9 < int(done.stdout) < asked
+
+
+# ---------------------------------------------------------------- reference pictures
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_reference_is_cut_into_the_same_strips(reference_isp, monkeypatch, count):
+    monkeypatch.setattr(full_size, "STRIP_ROWS", 24)
+    camera_isp, camera = isp.create(reference_isp), Camera.stack([a_camera()] * count)
+    reference = torch.cat([picture(76, 60), picture(76, 60).flip(2)])[:count]
+    bayer, told = cfa.mosaic(reference, camera.cfa), []
+    strategy = full_size.strategy_for(camera_isp, "forward", bayer, GENEROUS)
+    assert torch.equal(strategy.run(bayer, camera, reference, told.append), reference)
+    assert told == [24, 24, 24, 4]
+
+
+def test_both_doors_of_full_size_reach_the_reference(reference_isp):
+    camera_isp, camera, srgb = isp.create(reference_isp), a_camera(), picture(64, 48)
+    sensor = full_size.inverse(camera_isp, srgb, camera, GENEROUS)
+    bayer = cfa.mosaic(sensor, camera.cfa)
+    assert torch.equal(full_size.forward(camera_isp, bayer, camera, GENEROUS, reference=srgb), srgb)
+    with pytest.raises(ValueError, match="echo: expected a reference, got none"):
+        full_size.forward(camera_isp, bayer, camera, GENEROUS)
+
+
+def test_paramisp_ignores_a_reference_in_every_strategy():
+    camera_isp, camera = isp.create("paramisp"), a_camera()
+    bayer = cfa.mosaic(picture(64, 48), camera.cfa)
+    for strategy in camera_isp.strategies("forward", 1, 64, 48)[:2]:
+        plain = strategy.run(bayer, camera, None, lambda work: None)
+        assert torch.equal(strategy.run(bayer, camera, picture(64, 48), lambda work: None), plain)
