@@ -105,23 +105,31 @@ def examine(path: str | Path) -> Examination:
 
 
 def read_embedded_jpeg(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The camera's JPEG inside a RAW file, turned upright where it carries an orientation of its own.
+    """Read the camera's JPEG inside a RAW file, turned upright if it carries an orientation of its own.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` if there is none.
     """
+    picture, reason = find_embedded_jpeg(path)
+    if picture is None:
+        raise ValueError(f"{path}: expected a JPEG inside it, got {reason}; put one beside it")
+    return picture
+
+
+def find_embedded_jpeg(path: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"] | None, str]:
+    """Return (the JPEG that `read_embedded_jpeg` reads, or None; why it is None)."""
     import rawpy
 
     try:
         with _opened(Path(path)) as opened:
             found = opened.extract_thumb()
     except ValueError as cause:
-        raise ValueError(f"{path}: expected a JPEG inside it, got {cause}; put one beside it") from cause
+        return None, str(cause)
     if found.format is not rawpy.ThumbFormat.JPEG:
-        raise ValueError(f"{path}: expected a JPEG inside it, got a {found.format.name}; put one beside it")
+        return None, f"a {found.format.name}"
     try:
-        return decode_jpeg(found.data)
-    except ValueError as cause:
-        raise ValueError(f"{path}: expected a whole JPEG inside it, got a damaged one; put one beside it") from cause
+        return decode_jpeg(found.data), ""
+    except ValueError:
+        return None, "a damaged JPEG"
 
 
 # ---------------------------------------------------------------- LibRaw
