@@ -60,13 +60,14 @@ def diagnose(path: Path) -> Diagnosis:
     """Return the findings on a file. A missing or unreadable file is a fatal finding, not an exception."""
     from isp.files.exif import read_tags
     from isp.files.pictures import IMAGE_SUFFIXES, kind_of
+    from isp.files.shot import MOSAIC_SUFFIXES
 
     try:
         tags, unread = read_tags(path)
         with path.open("rb") as file:
             head = file.read(32)
         kind = kind_of(head)
-        if kind == "TIFF" and path.with_suffix(".json").exists():
+        if kind == "TIFF" and path.suffix.lower() in MOSAIC_SUFFIXES and path.with_suffix(".json").exists():
             return Diagnosis(path, tuple(_of_mosaic(path)))
         # The suffix decides on TIFF files: LibRaw takes plain TIFF pictures for RAW files, too.
         if kind in ("PNG", "JPEG") or (kind == "TIFF" and path.suffix.lower() in IMAGE_SUFFIXES):

@@ -83,10 +83,10 @@ def read_mosaic(path: Path) -> RawImage:
     if grey.dtype != np.uint16 or grey.shape[:2] != known.size:
         raise ValueError(
             f"{path}: expected a mosaic of {known.size[0]}x{known.size[1]} in 16 bits, as its sidecar says, "
-            f"got {grey.shape[0]}x{grey.shape[1]} in {grey.dtype}; make it again"
+            f"got {grey.shape[0]}x{grey.shape[1]} in {grey.dtype}; run isp.apply inverse again"
         )
     if any(not np.array_equal(grey[..., 1], grey[..., other]) for other in (0, 2)):
-        raise ValueError(f"{path}: expected a mosaic of one channel, got colours; make it again")
+        raise ValueError(f"{path}: expected a mosaic of one channel, got colours; run isp.apply inverse again")
     return RawImage(np.ascontiguousarray(grey[..., 1]), known.shot(), known.orientation, known.model)
 
 
@@ -95,7 +95,7 @@ def find_reference(path: Path, mosaic: RawImage) -> tuple[Picture | None, str]:
 
     It is the JPEG that the camera put into its RAW file, as the sensor lies.
     """
-    if path.suffix.lower() in MOSAIC_SUFFIXES and path.with_suffix(".json").exists():
+    if path.suffix.lower() in MOSAIC_SUFFIXES:
         return None, "a mosaic of isp.apply inverse holds no picture"
     jpeg, reason = find_embedded_jpeg(path)
     return (None, reason) if jpeg is None else as_reference(jpeg, mosaic)
