@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from isp.files import icc, sidecar
@@ -90,7 +90,7 @@ def read_mosaic(path: Path) -> RawImage:
     return RawImage(np.ascontiguousarray(grey[..., 1]), known.shot(), known.orientation, known.model)
 
 
-def find_reference(path: Path, mosaic: RawImage) -> tuple[Picture | None, str]:
+def find_reference(path: Path, mosaic: RawImage) -> tuple[UInt8[np.ndarray, "u v 3"] | None, str]:
     """Return (the sRGB picture of the same scene as `mosaic`, which was read from `path`, or None; why it is None).
 
     It is the JPEG that the camera put into its RAW file, as the sensor lies.
@@ -101,9 +101,9 @@ def find_reference(path: Path, mosaic: RawImage) -> tuple[Picture | None, str]:
     return (None, reason) if jpeg is None else as_reference(jpeg, mosaic)
 
 
-def as_reference(jpeg: Picture, mosaic: RawImage) -> tuple[Picture | None, str]:
+def as_reference(jpeg: UInt8[np.ndarray, "h w 3"], mosaic: RawImage) -> tuple[UInt8[np.ndarray, "u v 3"] | None, str]:
     """Return (the upright `jpeg` as the sensor lies, ""), or (None, why not) if it does not have the size of `mosaic`."""
-    picture = turned_back(jpeg, mosaic.orientation)
+    picture: UInt8[np.ndarray, "u v 3"] = turned_back(jpeg, mosaic.orientation)
     if picture.shape[:2] != mosaic.raw.shape:
         sizes = (f"{height}x{width}" for height, width in (picture.shape[:2], mosaic.raw.shape))
         return None, "its embedded JPEG has {} pixels, its mosaic {}".format(*sizes)

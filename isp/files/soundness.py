@@ -242,9 +242,7 @@ def white_balance(
         return gains, Finding("white balance", "ok", f"{_text(gains)} as shot{also}")
     written = ", ".join(f"{gain:.3g}" for gain in as_shot)
     if no_daylight:
-        text = (
-            f"expected usable white-balance gains, got {written} ({trouble}), and no daylight gains; use another file"
-        )
+        text = f"expected white-balance gains, got {trouble} ({written}), and no daylight gains; use another file"
         return None, Finding("white balance", "fatal", text)
     gains = _green_1(daylight)
     text = f"its white balance ({written}) is {trouble}; using LibRaw's daylight gains {_text(gains)}"
