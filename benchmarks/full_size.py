@@ -1,9 +1,9 @@
-"""Whole photographs through ParamISP: time and memory of every way: `python benchmarks/full_size.py`.
+"""Whole photographs through ParamISP: time and memory of every strategy: `python benchmarks/full_size.py`.
 
-1. In one process, interleaved: a direction at once, in strips, in strips with half of the skip connection computed twice,
-   and in strips of float16 maps; against the direction at once and against the sum of its convolutions alone.
-2. For each budget a process of its own, which `isp.full_size` has to keep within it: its largest resident set, seconds
-   a megapixel, the way that it took, and how far it is from strips that keep all maps in float32, which take up to 16 GB.
+1. In one process, interleaved: a direction at once, in strips, in strips that compute half of the skip connection twice,
+   and in strips of float16 maps; relative to the direction at once and to the sum of its convolutions alone.
+2. For each budget, in a process of its own that `isp.full_size` must keep within it: its largest resident set, seconds per
+   megapixel, the strategy, and the difference from strips that keep all maps in float32, which take up to 16 GB.
 3. Round trips of `isp.apply` on the built-in photographs.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from blursynth.synthesis import one_thread
-from isp import cfa, full_size, profile
+from isp import cfa, command, full_size, profile
 from isp.apply import __main__ as apply
 from isp.backends.paramisp import create, strips
 from isp.backends.paramisp.strips import Storage
@@ -71,7 +71,7 @@ def speed(height: int, width: int) -> None:
 
 
 def one(direction: Direction, height: int, width: int, budget: float, result: str) -> None:
-    """The process that is measured; prints a line of JSON. With a budget of 0 it keeps float32 maps, whatever it takes."""
+    """Run the work that is measured, and print a line of JSON. A budget of 0 keeps float32 maps, whatever that takes."""
     camera = profile.load("a7r3").camera((2.1, 1.7), "RGGB", iso=160.0, exposure_s=0.02, f_number=4.0, focal_mm=35.0)
     srgb = torch.empty(1, 3, height, width)  # gradients and a fine pattern, without a second copy
     for channel, pitch in enumerate((3, 5, 7)):
@@ -91,7 +91,7 @@ def one(direction: Direction, height: int, width: int, budget: float, result: st
 
 
 def within(height: int, width: int, budget: float) -> None:
-    """Both directions, each in a process of its own with the threads that it takes by itself."""
+    """Measure both directions, each in a process of its own with the default number of threads."""
     program = (
         "import sys; sys.path.insert(0, 'benchmarks'); import full_size\n"
         "full_size.one(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])\n"
@@ -108,12 +108,12 @@ def within(height: int, width: int, budget: float) -> None:
                 return json.loads(done.stdout), done.stderr.partition("\n")[0].partition(": ")[2]
 
             result, reference = Path(folder) / "result.npy", Path(folder) / "reference.npy"
-            found, way = through(budget, result)
+            found, strategy = through(budget, result)
             whole, _ = through(0.0, reference)
             pixels, wanted = (torch.from_numpy(np.load(path)) for path in (result, reference))
             print(
                 f"  {megapixels:.0f} MP {direction:8} in {budget / 1e9:.0f} GB: {found['peak_bytes'] / 1e9:.2f} GB, "
-                f"{found['seconds'] / megapixels:.2f} s a megapixel; {way}\n"
+                f"{found['seconds'] / megapixels:.2f} s a megapixel; {strategy}\n"
                 f"    with all maps kept, in float32: {whole['peak_bytes'] / 1e9:.2f} GB, "
                 f"{whole['seconds'] / megapixels:.2f} s a megapixel; apart at most {(pixels - wanted).abs().max():.1e}, "
                 f"{psnr_db(pixels, wanted):.1f} dB",
@@ -122,7 +122,7 @@ def within(height: int, width: int, budget: float) -> None:
 
 
 def round_trips() -> None:
-    """`isp.apply inverse`, then `forward` of what it wrote, on the built-in photographs."""
+    """Run `isp.apply inverse`, then `forward` on its result, on the built-in photographs."""
     print("\nisp.apply inverse, then forward: dB against the photograph (the weights have not seen those held out)")
     _, held_out = split(photographs.NAMES)
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ def round_trips() -> None:
                     ["inverse", str(path), "--out", str(raw)],
                     ["forward", str(mosaic), "--out", str(again)],
                 ):
-                    assert apply.main(arguments) == apply.DONE, arguments
+                    assert apply.main(arguments) == command.DONE, arguments
             pictures = read_photograph(path).picture, read_image(again / f"{path.stem}.png")
             before, after = (torch.from_numpy(each / np.float32(255)).permute(2, 0, 1)[None] for each in pictures)
             print(f"  {psnr_db(after, before):5.1f}  {name}{' (held out)' * (name in held_out)}")
@@ -142,8 +142,10 @@ def round_trips() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=1600, metavar="N", help="of the picture that is timed")
-    parser.add_argument("--only", choices=("speed", "memory", "round trips"), help="one part")
+    parser.add_argument(
+        "--side", type=int, default=1600, metavar="N", help="pixels per side of the picture that is timed"
+    )
+    parser.add_argument("--only", choices=("speed", "memory", "round trips"), help="run one part")
     asked = parser.parse_args()
     print(measure.machine())
     if asked.only in (None, "memory"):  # first: a process inherits the largest resident set of the one that starts it

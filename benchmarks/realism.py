@@ -1,8 +1,8 @@
-"""Do the pairs look like photographs? `python benchmarks/realism.py [DATA]`.
+"""Compares generated pairs with real photographs: `python benchmarks/realism.py [DATA]`.
 
-Figures of real blurred photographs beside those of pairs that several recipes make from the sharp frames of the same
-scenes: noise in smooth places and how it is correlated, gradients, clipped highlights, colour shift, and whether the
-border differs from the middle. DATA is the folder with pairs_gopro and real_blur (default: ../shared/data).
+Prints figures of real blurred photographs and of the pairs that several recipes make from the sharp frames of the same
+scenes: noise in smooth places and its correlation, gradients, clipped highlights, colour shift, and the noise of the border
+relative to the middle. DATA is the folder with pairs_gopro and real_blur (default: ../shared/data).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCK = 16
 
 
 def figures(images: Iterable[np.ndarray]) -> dict[str, float]:
-    """Means over images (h w 3, in units of 255)."""
+    """Return the means of all figures over images (h w 3, in units of 255)."""
     rows: list[dict[str, float]] = []
     for image in images:
         gray = image.mean(2)
@@ -58,7 +58,7 @@ def grain_of(rough: np.ndarray) -> np.ndarray:
 
 
 def crops(folder: Path, pattern: str) -> Iterator[np.ndarray]:
-    """Four 256-px windows of every picture."""
+    """Yield four 256-px windows of every picture."""
     for path in sorted(folder.glob(pattern)):
         image = pictures.read_image(path).astype(np.float64)
         height, width = image.shape[:2]
@@ -68,7 +68,7 @@ def crops(folder: Path, pattern: str) -> Iterator[np.ndarray]:
 
 
 def pairs(recipe: str, data: Path, out: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(blurred, sharp) pictures of a recipe on the sharp GoPro frames."""
+    """Return the (blurred, sharp) pictures of a recipe on the sharp GoPro frames."""
     arguments = ["--recipe", recipe, "--data", str(data), "--out", str(out / recipe), "--count", "60", "--workers", "0"]
     if make.main([*arguments, "--json", "--set", 'source.pattern="*_sharp.png"']) != make.DONE:
         raise SystemExit(f"{recipe} could not be made")

@@ -1,22 +1,24 @@
-"""`python -m isp.evaluate --isp paramisp/FOLDER --data PAIRS`: the paper's tables for any ISP on held-out pairs.
+"""`python -m isp.evaluate --isp paramisp/FOLDER --data PAIRS`: computes the paper's tables for any ISP on held-out pairs.
 
-`--virtual CAMERA` takes the pairs with a virtual camera instead, of a photograph that no training has seen.
+`--virtual CAMERA` makes the pairs with a virtual camera instead, from photographs that no training has seen.
 
-RAW: the picture through the inverse ISP against the recorded mosaic. sRGB: the mosaic through the forward ISP against the
-camera's picture. Cycle: the picture through both. Protocol "paper" measures whole pictures, peak 1, and averages over them;
-"official" measures the authors' five windows a picture as one batch, with SSIM's range taken from the data.
+RAW compares the picture through the inverse ISP with the recorded mosaic. sRGB compares the mosaic through the forward ISP
+with the camera's picture. Cycle compares the picture through both with itself. An ISP that needs a reference gets the
+camera's picture. Protocol "paper" measures whole pictures, peak 1, and averages over them; "official" measures the authors'
+five windows of a picture as one batch, with the range for SSIM taken from the data.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from isp import command
+from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE, at_least
 from isp.rng import generator
 
 if TYPE_CHECKING:
@@ -31,12 +33,12 @@ if TYPE_CHECKING:
 
 Protocol = Literal["paper", "official"]
 
-# Typical extremes of each optical parameter, out of which a wrong one is drawn log-uniformly. Source: kim2024, §S6
+# Typical extremes of each optical parameter; a wrong value is drawn log-uniformly between them. Source: kim2024, §S6
 WRONG = {"iso": (100.0, 6400.0), "exposure_s": (1 / 4000, 1 / 2), "f_number": (1.8, 16.0), "focal_mm": (18.0, 200.0)}
 
 
-def batches(pair: Pair | VirtualPair, protocol: Protocol, crop: int) -> Iterator[Batch]:
-    """What is measured of a pair: its official five windows as one batch, or the whole picture.
+def batch_of(pair: Pair | VirtualPair, protocol: Protocol, crop: int) -> Batch:
+    """Return the part of a pair that is measured: the official five windows as one batch, or the whole picture.
 
     Raises `ValueError` for a picture too small for the protocol.
     """
@@ -46,11 +48,11 @@ def batches(pair: Pair | VirtualPair, protocol: Protocol, crop: int) -> Iterator
     windows: list[Window] = [(0, 0, *pair.size)]
     if protocol == "official":
         windows = list(five_windows(pair.size, crop, pair.camera.cfa[0]))
-    yield stacked([pair.window(*window) for window in windows])
+    return stacked([pair.window(*window) for window in windows])
 
 
 def with_wrong(camera: Camera, parameter: str, seed: int, index: int) -> Camera:
-    """`camera` with one optical parameter changed at random to another value, at least twice or half the true one.
+    """Change one optical parameter of `camera` at random, to at least twice or at most half of its true value.
 
     Source: kim2024, §S6; kim2024, Table S5
     """
@@ -69,15 +71,15 @@ def with_wrong(camera: Camera, parameter: str, seed: int, index: int) -> Camera:
 
 
 def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[float, float]]:
-    """(PSNR in dB, SSIM) of RAW, sRGB and the cycle; predictions are clipped to [0, 1]."""
+    """Return {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}; predictions are clipped to [0, 1]."""
     from isp import cfa, full_size, metrics
 
     camera = batch.camera
 
     def through(direction: Direction, image: Tensor) -> Tensor:
-        # Whole pictures, at once, would take 1.7 GB a megapixel.
+        # A whole picture at once would take 1.7 GB a megapixel.
         strategy = full_size.strategy_for(learned, direction, image, full_size.budget_bytes(image.device))
-        return strategy.run(image, camera, lambda work: None)
+        return strategy.run(image, camera, batch.srgb if direction == "forward" else None, lambda work: None)
 
     raw = cfa.mosaic(through("inverse", batch.srgb), camera.cfa).clamp(0, 1)
     predicted: dict[str, tuple[Tensor, Tensor]] = {
@@ -92,6 +94,23 @@ def measure(learned: ISP, batch: Batch, protocol: Protocol) -> dict[str, tuple[f
     }
 
 
+def check_fit(learned: ISP, batch: Batch) -> None:
+    """Raise `ValueError` if the ISP cannot take the pictures of the batch."""
+    from typing import get_args
+
+    from isp.contract import Direction, known_fields, unfit
+
+    known = known_fields(batch.camera)
+    height, width = batch.bayer.shape[-2:]
+    for direction in get_args(Direction):
+        misfits = unfit(
+            learned.limits, direction, cfa=batch.camera.cfa, known=known, has_reference=True, size=(height, width)
+        )
+        if misfits:
+            sentences = "; ".join(misfit.sentence for misfit in misfits)
+            raise ValueError(f"{learned.name}: {sentences}; choose another ISP, or other pairs")
+
+
 def evaluate(
     learned: ISP,
     pairs: Sequence[Pair | VirtualPair],
@@ -100,18 +119,25 @@ def evaluate(
     device: torch.device,
     wrong: str | None = None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Means over the pairs of each camera, {camera: {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}}."""
+    """Return the means over the pairs of each camera, {camera: {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}}.
+
+    Raises `ValueError` if the ISP cannot take a pair.
+    """
     import torch
 
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for index, pair in enumerate(pairs):
-        for batch in batches(pair, protocol, crop):
-            if wrong is not None:
-                batch = batch._replace(camera=with_wrong(batch.camera, wrong, 0, index))
-            with torch.no_grad():
-                figures = measure(learned, batch.to(device), protocol)
-            for name, figure in figures.items():
-                found.setdefault(pair.camera.name[0], {}).setdefault(name, []).append(figure)
+        batch = batch_of(pair, protocol, crop)
+        try:
+            check_fit(learned, batch)
+        except ValueError as problem:
+            raise ValueError(f"{pair.path}: {problem}") from problem
+        if wrong is not None:
+            batch = batch._replace(camera=with_wrong(batch.camera, wrong, 0, index))
+        with torch.no_grad():
+            figures = measure(learned, batch.to(device), protocol)
+        for name, figure in figures.items():
+            found.setdefault(batch.camera.name[0], {}).setdefault(name, []).append(figure)
     return {
         camera: {
             name: (_mean([f[0] for f in figures]), _mean([f[1] for f in figures])) for name, figures in rows.items()
@@ -125,29 +151,42 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0 done, 1 bad data or weights, 2 usage."""
-    parser = argparse.ArgumentParser(prog="python -m isp.evaluate", description="The paper's tables for any ISP.")
+    """Run the command line; return its exit code: 0 done, 1 bad data or weights, 2 usage."""
+    parser = command.parser("isp.evaluate", "Computes the paper's tables for any ISP.")
     parser.add_argument("--isp", required=True, metavar="NAME", help="such as paramisp/FOLDER or rsblur/a7r3")
     pairs = parser.add_mutually_exclusive_group(required=True)
-    pairs.add_argument("--data", type=Path, nargs="+", metavar="DIR", help="folders of pairs, one a camera")
+    pairs.add_argument("--data", type=Path, nargs="+", metavar="DIR", help="folders of pairs, one per camera")
     pairs.add_argument("--virtual", nargs="+", metavar="CAMERA", help="virtual cameras, such as a7r3-virtual")
-    parser.add_argument("--shots", type=int, default=40, metavar="N", help="of each virtual camera (default: 40)")
-    parser.add_argument("--side", type=int, default=296, metavar="N", help="of a virtual shot in pixels (default: 296)")
+    parser.add_argument(
+        "--shots", type=at_least(1), default=40, metavar="N", help="pictures per virtual camera (default: 40)"
+    )
+    parser.add_argument(
+        "--side",
+        type=at_least(32),
+        default=296,
+        metavar="N",
+        help="pixels per side of a virtual picture (default: 296)",
+    )
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--protocol", choices=("paper", "official"), default="paper")
     parser.add_argument(
-        "--crop", type=int, default=1024, metavar="N", help="side of the official windows (default: 1024)"
+        "--crop", type=at_least(16), default=1024, metavar="N", help="side of the official windows (default: 1024)"
     )
-    parser.add_argument("--wrong", action="store_true", help="also with one wrong optical parameter each (Table S5)")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument("--wrong", action="store_true", help="repeat with each optical parameter wrong (Table S5)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:
+        return int(end.code or DONE)
     import torch
 
     from isp.pairs import split
     from isp.registry import create
     from isp.train.data import VirtualShots
 
+    if args.device == "cuda" and not torch.cuda.is_available():
+        return command.refuse("--device cuda: expected a CUDA device, got none on this machine", USAGE)
     device = torch.device(args.device)
     held_out: list[Pair | VirtualPair] = []
     try:
@@ -161,17 +200,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         for parameter in WRONG if args.wrong else ():
             tables[f"wrong {parameter}"] = evaluate(learned, held_out, args.protocol, args.crop, device, parameter)
     except (ValueError, OSError) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return 1
+        return command.refuse(str(problem), BAD_DATA)
+    except KeyboardInterrupt:
+        return command.refuse("interrupted; run the command again", INTERRUPTED)
     if args.as_json:
         sys.stdout.write(json.dumps(tables) + "\n")
-        return 0
+        return DONE
     sys.stdout.write(f"{args.isp}, protocol {args.protocol}, PSNR in dB / SSIM\n")
     for title, table in tables.items():
         for camera, row in table.items():
             figures = "   ".join(f"{name} {psnr:6.2f} / {similarity:.4f}" for name, (psnr, similarity) in row.items())
             sys.stdout.write(f"{camera:16} {title:18} {figures}\n")
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Photographs of any size through any ISP, within a given memory.
+"""Images of any size through any ISP, within a given amount of memory.
 
-An ISP that pools over the whole image knows its own ways (`contract.Bounded`). Any other sees no farther than its halo, so
-that strips with that much around them give the same as the whole.
+An ISP that pools over the whole image brings its own strategies (`contract.Bounded`). Every other ISP sees no farther than
+its halo, so strips that overlap by the halo give the same result as the whole image.
 """
 
 from __future__ import annotations
@@ -10,73 +10,83 @@ import math
 import os
 import resource
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
-from isp import cfa
+from isp import cfa, command
 from isp.camera import Camera
 from isp.contract import ISP, Bounded, Direction, Meter, Strategy
 
 SHARE = 0.8
 STRIP_ROWS = 256
-SECONDS_A_LINE = 5
-BYTES_A_PIXEL = 200  # of a parametric ISP at once, float32: its input, output and a dozen maps between
+BYTES_A_PIXEL = 200  # of a parametric ISP, float32: its input, its output and a dozen maps between
 
 
 def inverse(
     camera_isp: ISP, srgb: Float[Tensor, "1 3 h w"], camera: Camera, memory_bytes: int
 ) -> Float[Tensor, "1 3 h w"]:
-    """`sensor` of one photograph, with the process within `memory_bytes`; says on stderr how, and how far it is.
+    """Return `sensor` of one photograph; the process stays within `memory_bytes`. Strategy and progress go to stderr.
 
-    Raises `ValueError` where no strategy is that small.
+    Raises `ValueError` if no strategy fits the budget.
     """
-    return _run(camera_isp, "inverse", srgb, camera, memory_bytes)
+    return _run(camera_isp, "inverse", srgb, camera, None, memory_bytes)
 
 
 def forward(
-    camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, memory_bytes: int
+    camera_isp: ISP,
+    bayer: Float[Tensor, "1 1 h w"],
+    camera: Camera,
+    memory_bytes: int,
+    *,
+    reference: Float[Tensor, "1 3 h w"] | None = None,
 ) -> Float[Tensor, "1 3 h w"]:
-    """sRGB in [0, 1] of one mosaic, else as `inverse`."""
-    return _run(camera_isp, "forward", bayer, camera, memory_bytes)
+    """Return sRGB in [0, 1] of one mosaic, otherwise as `inverse`.
+
+    `reference` is the sRGB picture of the same scene, for an ISP that needs one; it is cut into the same strips.
+    """
+    return _run(camera_isp, "forward", bayer, camera, reference, memory_bytes)
 
 
-def _run(camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, memory_bytes: int) -> Tensor:
+def _run(
+    camera_isp: ISP, direction: Direction, image: Tensor, camera: Camera, reference: Tensor | None, memory_bytes: int
+) -> Tensor:
     strategy = strategy_for(camera_isp, direction, image, memory_bytes)
     height, width = image.shape[-2:]
     most = (_resident_bytes(image.device) + strategy.peak_bytes) / 1e9
-    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {strategy.said}, {most:.1f} GB at most\n")
-    with _progress(direction, strategy.work) as meter:
-        return strategy.run(image, camera, meter)
+    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {strategy.label}, at most {most:.1f} GB\n")
+
+    def line(pace: command.Pace) -> str:
+        return f"{direction} {min(1.0, pace.done / pace.total):.0%}, {pace.left_s:.0f} s left"
+
+    with command.progress(strategy.work, line) as meter:
+        return strategy.run(image, camera, reference, meter)
 
 
 def strategy_for(camera_isp: ISP, direction: Direction, image: Float[Tensor, "b c h w"], memory_bytes: int) -> Strategy:
-    """The preferred way that keeps the process within `memory_bytes`. Raises `ValueError` where none does."""
+    """Return the preferred strategy that keeps the process within `memory_bytes`. Raises `ValueError` if none does."""
     count, _, height, width = image.shape
-    ways: Sequence[Strategy] = (_local(camera_isp, direction, image),)
+    strategies: Sequence[Strategy] = (_local(camera_isp, direction, image),)
     if isinstance(camera_isp, Bounded):
-        ways = camera_isp.strategies(direction, count, height, width)
+        strategies = camera_isp.strategies(direction, count, height, width)
     taken = _resident_bytes(image.device)
-    strategy = next((strategy for strategy in ways if taken + strategy.peak_bytes <= memory_bytes), None)
-    if strategy is None:
-        least = taken + min(strategy.peak_bytes for strategy in ways)
+    chosen = next((strategy for strategy in strategies if taken + strategy.peak_bytes <= memory_bytes), None)
+    if chosen is None:
+        least = taken + min(strategy.peak_bytes for strategy in strategies)
         raise ValueError(
-            f"{camera_isp.name}: expected {least / 1e9:.1f} GB of memory for {direction} of {height}x{width} pixels, "
-            f"got {memory_bytes / 1e9:.1f} GB; allow more, or give a smaller picture"
+            f"{camera_isp.name}: expected at least {least / 1e9:.1f} GB of memory for {direction} of {height}x{width} "
+            f"pixels, got {memory_bytes / 1e9:.1f} GB; allow more memory, or use a smaller picture"
         )
-    return strategy
+    return chosen
 
 
 def budget_bytes(device: torch.device | str) -> int:
-    """What is taken where nobody says: `SHARE` of the memory that is free or this process's already.
+    """Return the default budget: `SHARE` of the memory that is free or already taken by this process.
 
-    Of the CUDA device; else of the machine or the container, whichever has less.
+    It is the memory of the CUDA device, else that of the machine or its container, whichever is less.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -93,48 +103,34 @@ def budget_bytes(device: torch.device | str) -> int:
     return int(SHARE * (max(0.0, free) + _resident_bytes(device)))
 
 
-@contextmanager
-def _progress(direction: Direction, work: float) -> Iterator[Meter]:
-    """A bar on a terminal, a line every few seconds elsewhere."""
-    if sys.stderr.isatty():
-        with tqdm(total=work, bar_format=f"{direction} {{percentage:3.0f}} %, {{remaining}} left", leave=False) as bar:
-            yield bar.update
-        return
-    done, began = 0.0, time.monotonic()
-    said = began
-
-    def line(step: float) -> None:
-        nonlocal done, said
-        done, now = done + step, time.monotonic()
-        if now - said > SECONDS_A_LINE:
-            left_s = (now - began) * max(0.0, work / done - 1)
-            sys.stderr.write(f"{direction} {min(1.0, done / work):.0%}, {left_s:.0f} s left\n")
-            said = now
-
-    yield line
-
-
 def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Strategy:
-    """Of an ISP that sees no farther than its halo."""
+    """Return the strategy for an ISP that sees no farther than its halo: strips that overlap by it."""
     height, width = image.shape[-2:]
     limits = camera_isp.limits
     halo = limits.inverse_halo if direction == "inverse" else limits.forward_halo
-    whole_cells = math.lcm(2, limits.multiple_of)  # the CFA phase stays
+    whole_cells = math.lcm(2, limits.multiple_of)  # keeps the CFA phase
     halo = -(-halo // whole_cells) * whole_cells
+    rows = -(-STRIP_ROWS // whole_cells) * whole_cells
 
-    def in_strips(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
+    def in_strips(image: Tensor, camera: Camera, reference: Tensor | None, meter: Meter) -> Tensor:
         result = image.new_empty(len(image), 3, height, width)
-        for place, window, inner in cfa.strips(height, STRIP_ROWS, halo):
-            result[:, :, place] = getattr(camera_isp, direction)(image[:, :, window], camera)[:, :, inner]
+        for place, window, inner in cfa.strips(height, rows, halo):
+            strip = image[:, :, window]
+            if direction == "inverse":
+                rendered = camera_isp.inverse(strip, camera)
+            else:
+                part = None if reference is None else reference[:, :, window]
+                rendered = camera_isp.forward(strip, camera, reference=part)
+            result[:, :, place] = rendered[:, :, inner]
             meter(float(place.stop - place.start))
         return result
 
-    peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (STRIP_ROWS + 2 * halo)) * width
-    return Strategy(said="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
+    peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (rows + 2 * halo)) * width
+    return Strategy(label="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
 
 
 def _resident_bytes(device: torch.device) -> float:
-    """What is taken already: by the process, or of the device's memory."""
+    """Return the memory that this process has taken already, on the CUDA device or else in all."""
     if device.type == "cuda":
         return float(torch.cuda.memory_allocated(device))
     statm = Path("/proc/self/statm")

@@ -1,4 +1,4 @@
-"""How close two pictures are, as the ParamISP authors measure it: PSNR, SSIM, and the windows of their test."""
+"""Image similarity as the ParamISP authors measure it: PSNR, SSIM, and the windows of their test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from isp import cfa
 
 BORDER = 2  # pixels that the authors' demosaicing spoils
+_TEST_PATTERN = "RGGB"  # the CFA pattern of all their windows
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
@@ -22,7 +23,7 @@ def _inside(image: Float[Tensor, "b c h w"], border: int) -> Float[Tensor, "b c 
 
 
 def psnr_db(predicted: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"], border: int = BORDER) -> float:
-    """-10 log10 of the mean squared error over the whole batch, inside a frame of `border` pixels; peak 1.
+    """Return -10 log10 of the mean squared error over the whole batch, without the outer `border` pixels; peak 1.
 
     Source: kim2024, ParamISP@0e4913f
     """
@@ -33,18 +34,17 @@ def psnr_db(predicted: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"
 def ssim(
     predicted: Float[Tensor, "b c h w"],
     target: Float[Tensor, "b c h w"],
-    border: int = BORDER,
     data_range: float | None = 1.0,
 ) -> float:
-    """Structural similarity with an 11x11 Gaussian of 1.5 pixels, mean over the batch, inside a frame of `border` pixels.
+    """Return the structural similarity with an 11x11 Gaussian of 1.5 pixels, mean over the batch.
 
-    Without a `data_range`, the larger range of the two batches is taken, as the published code does. Where the window
-    would leave the picture nothing is measured.
+    The outer `BORDER` pixels, and those at which the Gaussian would leave the rest, do not count. If `data_range` is None,
+    it is the larger range of the two batches, as in the published code.
     Source: wang2004; kim2024, ParamISP@0e4913f
     """
     from skimage.metrics import structural_similarity
 
-    ours, theirs = (_inside(image, border).double().cpu().numpy() for image in (predicted, target))
+    ours, theirs = (_inside(image, BORDER).double().cpu().numpy() for image in (predicted, target))
     if data_range is None:
         data_range = float(max(np.ptp(ours), np.ptp(theirs)))
     maps = [
@@ -57,13 +57,13 @@ def ssim(
     return float(np.mean(maps))
 
 
-def aligned(window: Window, size: tuple[int, int], pattern: str, target: str = "RGGB") -> Window:
-    """`window` of a picture of `size`, moved by up to a pixel each way so that its CFA pattern is `target`.
+def aligned(window: Window, size: tuple[int, int], pattern: str) -> Window:
+    """Move a window of a picture of that size and CFA pattern by up to a pixel each way, so that its pattern is RGGB.
 
     Source: kim2024, ParamISP@0e4913f (dataset loader)
     """
     top, left, height, width = window
-    rows = {cfa.shift(target, row, column): (row, column) for row in (0, 1) for column in (0, 1)}
+    rows = {cfa.shift(_TEST_PATTERN, row, column): (row, column) for row in (0, 1) for column in (0, 1)}
     wanted_row, wanted_column = rows[pattern]
     top += (top % 2) != wanted_row
     left += (left % 2) != wanted_column
@@ -72,10 +72,10 @@ def aligned(window: Window, size: tuple[int, int], pattern: str, target: str = "
     return top, left, height, width
 
 
-def five_windows(size: tuple[int, int], crop: int, pattern: str, target: str = "RGGB") -> Iterator[Window]:
-    """The authors' test windows: middle, then the four corners, aligned with `target`.
+def five_windows(size: tuple[int, int], crop: int, pattern: str) -> Iterator[Window]:
+    """Yield the authors' test windows: the middle, then the four corners, aligned to RGGB.
 
-    Raises `ValueError` for a picture that is smaller than `crop` and a pixel.
+    Raises `ValueError` for a picture that is not larger than `crop`.
     Source: kim2024, ParamISP@0e4913f (dataset loader)
     """
     height, width = size
@@ -83,4 +83,4 @@ def five_windows(size: tuple[int, int], crop: int, pattern: str, target: str = "
         raise ValueError(f"expected pictures larger than {crop}x{crop} for the official protocol, got {height}x{width}")
     bottom, right = height - crop, width - crop
     for top, left in ((bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)):
-        yield aligned((top, left, crop, crop), size, pattern, target)
+        yield aligned((top, left, crop, crop), size, pattern)

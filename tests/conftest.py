@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -98,3 +99,51 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
 
     return read
+
+
+ECHO = '''
+"""An ISP that needs a reference and renders it: whoever cuts, turns or blurs the reference wrongly is found out."""
+
+from dataclasses import dataclass, field
+
+from isp.backends.rsblur import RSBlur
+from isp.contract import Limits
+
+
+@dataclass
+class Echo:
+    name: str = "echo"
+    weights: tuple = ()
+    limits: Limits = field(default_factory=lambda: Limits(multiple_of=4, forward_halo=2, needs_reference=True))
+
+    def inverse(self, srgb, camera):
+        return RSBlur("srgb").inverse(srgb, camera)
+
+    def forward(self, bayer, camera, *, reference=None):
+        if reference is None:
+            raise ValueError("echo: expected a reference, got none")
+        if reference.shape[-2:] != bayer.shape[-2:] or len(reference) != len(bayer):
+            raise ValueError(f"echo: expected a reference like {bayer.shape}, got {reference.shape}")
+        return reference.clone()
+
+
+def create(variant, device):
+    return Echo()
+'''
+
+
+@pytest.fixture
+def reference_isp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Installs the plug-in "echo", an ISP that needs a reference picture and returns it; gives its name.
+
+    Subprocesses find it, too.
+    """
+    place = tmp_path_factory.mktemp("plug_in")
+    (place / "echo_isp.py").write_text(ECHO, encoding="utf-8")
+    metadata = place / "echo_isp-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-isp\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text("[isp.backends]\necho = echo_isp\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH")))))
+    return "echo"

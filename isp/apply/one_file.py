@@ -1,6 +1,6 @@
-"""One file through an ISP that is open: to RAW, to sRGB, to another camera, to a wider tonal range.
+"""One file through an open ISP: to RAW, to sRGB, to another camera, to a wider tonal range.
 
-Every function takes the file, the paths of its results, and what all files share; it says on stderr what it assumes.
+Every function takes the file, the paths of its results, and what all files of a run share. Assumptions go to stderr.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from torch import Tensor
 
 from isp import cfa, color, full_size, levels
 from isp.apply import fusion, preview, settings
-from isp.apply.settings import Choice, Overrides
+from isp.apply.results import Edit, Raw, Rendering
+from isp.apply.settings import ChosenCamera, Overrides
 from isp.camera import Camera
 from isp.contract import ISP
 from isp.files import exif, pictures, shot, sidecar
-from isp.files.pictures import write_image
+from isp.files.pictures import Picture, write_image
+from isp.files.raw import RawImage
 from isp.files.shot import Photograph
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the work is done with, and how results are written; `depth` is that of a PNG, `quality` that of a JPEG."""
+    """The device, the memory budget, and the format of pictures: `depth` of a PNG, `quality` of a JPEG."""
 
     device: str
     memory_bytes: int
@@ -36,19 +38,21 @@ class Options:
     quality: int = 95
 
 
-def inverse(path: Path, results: Sequence[Path], options: Options, camera_isp: ISP, choice: Choice) -> None:
-    """sRGB to RAW. `results` are the mosaic (.tif), its sidecar (.json) and its preview."""
-    tiff, record, seen_tiff = results
+def inverse(path: Path, results: Raw, options: Options, camera_isp: ISP, chosen: ChosenCamera) -> None:
+    """Convert an sRGB photograph to RAW: a mosaic, its sidecar and a preview."""
     photograph = shot.read_photograph(path)
-    camera = _camera_of(path, photograph, choice)
+    camera = _camera_of(path, photograph, chosen)
+    settings.check_fit(camera_isp, "inverse", camera)
     bayer = cfa.mosaic(_sensor(camera_isp, photograph, camera, options), camera.cfa).cpu()
     raw, seen = levels.raw_of_bayer(bayer, camera).numpy(), preview.preview(bayer, camera)
-    write_image(tiff, raw)
+    write_image(results.mosaic, raw)
     write_image(
-        seen_tiff, pictures.upright(seen, photograph.orientation), exif=exif.exif_block(photograph.model, camera)
+        results.preview,
+        pictures.upright(seen, photograph.orientation),
+        exif=exif.exif_block(photograph.model, camera),
     )
     sidecar.write(
-        record,
+        results.sidecar,
         camera,
         size=raw.shape,
         orientation=photograph.orientation,
@@ -59,39 +63,44 @@ def inverse(path: Path, results: Sequence[Path], options: Options, camera_isp: I
     )
 
 
-def forward(path: Path, results: Sequence[Path], options: Options, camera_isp: ISP, said: Overrides) -> None:
-    """RAW to sRGB. `results` is the picture."""
+def forward(path: Path, results: Rendering, options: Options, camera_isp: ISP, overrides: Overrides) -> None:
+    """Render a RAW file, or a mosaic of `inverse`, to sRGB."""
     mosaic = shot.read_mosaic(path)
-    camera = settings.changed(mosaic.camera, said)
+    camera = settings.changed(mosaic.camera, overrides)
     say(mosaic.warnings)
     _say_unknown(path, camera)
-    srgb = _srgb(camera_isp, levels.bayer_of_raw(torch.from_numpy(mosaic.raw), camera), camera, options)
-    _write_rendering(results[0], srgb, mosaic.orientation, mosaic.model, camera, options)
+    reference, why_none = _reference_in(path, mosaic, camera_isp)
+    settings.check_fit(camera_isp, "forward", camera, has_reference=reference is not None, why_none=why_none)
+    bayer = levels.bayer_of_raw(torch.from_numpy(mosaic.raw), camera)
+    srgb = _srgb(camera_isp, bayer, camera, reference, options)
+    _write_rendering(results.picture, srgb, mosaic.orientation, mosaic.model, camera, options)
 
 
 def transfer(
-    path: Path, results: Sequence[Path], options: Options, isps: tuple[ISP, ISP], choices: tuple[Choice, Choice]
+    path: Path, results: Edit, options: Options, isps: tuple[ISP, ISP], chosen: tuple[ChosenCamera, ChosenCamera]
 ) -> None:
-    """As if the second camera had taken it, by way of `linear`, where both agree. `results`: picture, before and after.
+    """Render a photograph as if the second camera had taken it, by way of `linear`, where both cameras agree.
 
     Source: kim2024, §S2.2
     """
     photograph = shot.read_photograph(path)
-    source = _camera_of(path, photograph, choices[0], option="--from-camera")
-    target = settings.with_optics(choices[1].camera, photograph.optics)
+    source = _camera_of(path, photograph, chosen[0], option="--from-camera")
+    target = settings.with_optics(chosen[1].camera, photograph.optics)
+    settings.check_fit(isps[0], "inverse", source)
+    settings.check_fit(isps[1], "forward", target)
     linear = color.sensor_to_linear(_sensor(isps[0], photograph, source, options), source.to(options.device))
     bayer = cfa.mosaic(color.linear_to_sensor(linear, target.to(options.device)), target.cfa)
     del linear
-    # No sensor gives less than black or more than saturation.
-    srgb = _srgb(isps[1], bayer.clamp_(0, 1), target, options)
-    _write_rendering(results[0], srgb, photograph.orientation, photograph.model, target, options)
-    _write_comparison(results[1], photograph, srgb)
+    # A sensor records nothing below black and nothing above saturation.
+    srgb = _srgb(isps[1], bayer.clamp_(0, 1), target, photograph.picture, options)
+    _write_rendering(results.picture, srgb, photograph.orientation, photograph.model, target, options)
+    _write_comparison(results.before_after, photograph, srgb)
 
 
 def hdr(
-    path: Path, results: Sequence[Path], options: Options, camera_isp: ISP, choice: Choice, gains: Sequence[float]
+    path: Path, results: Edit, options: Options, camera_isp: ISP, chosen: ChosenCamera, gains: Sequence[float]
 ) -> None:
-    """A wider tonal range: its RAW times each gain, rendered, all fused. `results`: picture, before and after.
+    """Widen the tonal range of a photograph: multiply its RAW by each gain, render, and fuse the renderings.
 
     Source: kim2024, §5
     """
@@ -101,41 +110,50 @@ def hdr(
     if needed > options.memory_bytes:
         raise ValueError(
             f"{path}: expected {needed / 1e9:.2g} GB of memory to fuse {len(gains)} exposures of {height}x{width}, "
-            f"got {options.memory_bytes / 1e9:.2g}; give more --memory, or fewer --gains"
+            f"got {options.memory_bytes / 1e9:.2g}; raise --memory, or give fewer --gains"
         )
-    camera = _camera_of(path, photograph, choice)
+    camera = _camera_of(path, photograph, chosen)
+    settings.check_fit(camera_isp, "inverse", camera)
+    settings.check_fit(camera_isp, "forward", camera)
     bayer = cfa.mosaic(_sensor(camera_isp, photograph, camera, options), camera.cfa)
-    srgb = fusion.fused(_srgb(camera_isp, bayer * gain, camera, options) for gain in gains)
-    _write_rendering(results[0], srgb, photograph.orientation, photograph.model, camera, options)
-    _write_comparison(results[1], photograph, srgb)
+    srgb = fusion.fused(_srgb(camera_isp, bayer * gain, camera, photograph.picture, options) for gain in gains)
+    _write_rendering(results.picture, srgb, photograph.orientation, photograph.model, camera, options)
+    _write_comparison(results.before_after, photograph, srgb)
 
 
-# ---------------------------------------------------------------- what is said
+# ---------------------------------------------------------------- messages
 
 
 def say(notes: Iterable[str]) -> None:
-    """One line each, on stderr."""
+    """Write each note on a line of its own on stderr."""
     sys.stderr.writelines(f"{note}\n" for note in notes)
 
 
 def _say_unknown(path: Path, camera: Camera) -> None:
     unknown = settings.unknown_optics(camera)
-    say([f"{path}: {', '.join(unknown)} unknown and left out; options of these names give them"] if unknown else [])
+    if unknown:
+        names, options = ", ".join(unknown), settings.options_for(unknown)
+        say([f"{path}: {names} not in the file, so ignored; set with {options}"])
 
 
 # ---------------------------------------------------------------- through the ISP
 
 
-def _camera_of(path: Path, photograph: Photograph, choice: Choice, option: str = "--camera") -> Camera:
-    camera = settings.with_optics(choice.camera, photograph.optics)
+def _camera_of(path: Path, photograph: Photograph, chosen: ChosenCamera, option: str = "--camera") -> Camera:
+    """Return the chosen camera with the optical values of the photograph."""
+    camera = settings.with_optics(chosen.camera, photograph.optics)
     say(photograph.warnings)
-    say(f"{path}: {remark}" for remark in settings.remarks(choice, photograph.model, option))
+    say(f"{path}: {remark}" for remark in settings.remarks(chosen, photograph.model, option))
     _say_unknown(path, camera)
     return camera
 
 
+def _reference_in(path: Path, mosaic: RawImage, camera_isp: ISP) -> tuple[Picture | None, str]:
+    """Return the picture in a RAW file if the ISP needs a reference; else None, and why there is none."""
+    return shot.find_reference(path, mosaic) if camera_isp.limits.needs_reference else (None, "")
+
+
 def _sensor(camera_isp: ISP, photograph: Photograph, camera: Camera, options: Options) -> Float[Tensor, "1 3 h w"]:
-    settings.check_known(camera_isp, camera)
     height, width = photograph.picture.shape[:2]
     # In one expression, so that no second whole picture stays alive.
     srgb = _extended(shot.planes_of(photograph.picture).to(options.device), camera_isp)
@@ -143,23 +161,26 @@ def _sensor(camera_isp: ISP, photograph: Photograph, camera: Camera, options: Op
 
 
 def _srgb(
-    camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, options: Options
+    camera_isp: ISP, bayer: Float[Tensor, "1 1 h w"], camera: Camera, reference: Picture | None, options: Options
 ) -> Float[Tensor, "1 3 h w"]:
-    settings.check_known(camera_isp, camera)
-    settings.check_rendered(camera_isp, camera)
+    """Render a mosaic. The reference costs memory, so only an ISP that needs one gets it."""
     height, width = bayer.shape[-2:]
     bayer = _extended(bayer.to(options.device), camera_isp)
-    return full_size.forward(camera_isp, bayer, camera.to(options.device), options.memory_bytes)[..., :height, :width]
+    planes = None
+    if reference is not None and camera_isp.limits.needs_reference:
+        planes = _extended(shot.planes_of(reference).to(options.device), camera_isp)
+    srgb = full_size.forward(camera_isp, bayer, camera.to(options.device), options.memory_bytes, reference=planes)
+    return srgb[..., :height, :width]
 
 
 def _extended(image: Float[Tensor, "1 c h w"], camera_isp: ISP) -> Float[Tensor, "1 c height width"]:
-    """To the multiple that the ISP takes, and to the 3 pixels that demosaicing takes."""
+    """Mirror `image` up to a multiple that the ISP takes, and to the 3 pixels that demosaicing takes."""
     multiple = camera_isp.limits.multiple_of
     height, width = (math.ceil(max(side, 3) / multiple) * multiple for side in image.shape[-2:])
     return cfa.mirrored(image, height, width)
 
 
-# ---------------------------------------------------------------- pictures for the eye
+# ---------------------------------------------------------------- pictures to look at
 
 
 def _write_rendering(

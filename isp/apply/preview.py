@@ -1,4 +1,4 @@
-"""Pictures for the eye: what a mosaic shows, and a picture before and after."""
+"""Pictures to look at: the preview of a mosaic, and a picture before and after."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from isp.camera import Camera
 from isp.files.pictures import Picture
 from isp.files.shot import picture_of
 
-_STRIP = 512  # rows of a preview at a time; even, so that the CFA phase stays
+_STRIP = 512  # rows of a preview at a time; even, to keep the CFA phase
+_WIDEST = 2000  # pixels of a comparison
 
 
 def preview(bayer: Float[Tensor, "1 1 h w"], camera: Camera) -> UInt8[np.ndarray, "h w 3"]:
-    """The mosaic demosaiced, white-balanced, through the camera's matrix and the sRGB curve; no look is added."""
+    """Demosaic a mosaic, balance its white, apply the camera's matrix and the sRGB curve; no look is added."""
     height, width = bayer.shape[-2:]
     extended = cfa.mirrored(bayer, max(height, 3), max(width, 3))
     picture = np.empty((*extended.shape[-2:], 3), np.uint8)
@@ -27,13 +28,14 @@ def preview(bayer: Float[Tensor, "1 1 h w"], camera: Camera) -> UInt8[np.ndarray
     return picture[:height, :width]
 
 
-def before_after(before: Picture, after: Picture, width: int = 2000) -> UInt8[np.ndarray, "u v 3"]:
-    """Two pictures of one size side by side in 8 bits, reduced by a whole factor to `width` pixels at most."""
-    step = max(1, -(-2 * before.shape[1] // width))
+def before_after(before: Picture, after: Picture) -> UInt8[np.ndarray, "u v 3"]:
+    """Two pictures of one size side by side in 8 bits, reduced by a whole factor to at most 2000 pixels of width."""
+    step = max(1, -(-2 * before.shape[1] // _WIDEST))
     return np.concatenate([_reduced(picture, step) for picture in (before, after)], axis=1)
 
 
 def _reduced(picture: Picture, step: int) -> UInt8[np.ndarray, "u v 3"]:
+    """Means of cells of `step` x `step` pixels, in 8 bits."""
     height, width = (max(1, side // step) for side in picture.shape[:2])
     down, right = (min(step, side) for side in picture.shape[:2])
     cells = picture[: height * down, : width * right].reshape(height, down, width, right, 3)

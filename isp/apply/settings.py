@@ -1,9 +1,9 @@
-"""The camera that a picture is taken through: a profile or a RAW file of the same camera, changed by what a user says."""
+"""The camera of a picture: a profile, or a RAW file of the same camera, with the options of the command line applied."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ import torch
 
 from isp import color, profile
 from isp.camera import Camera
-from isp.contract import ISP
+from isp.contract import ISP, Direction, known_fields, unfit
 from isp.files.findings import OPTICS
 from isp.files.raw import read_raw
 
-PROFILE = "a7r3"  # where neither the user nor the ISP names a camera
-BLACK, WHITE = 0.0, 16383.0  # of a camera whose levels are not known: 14 bits
+PROFILE = "a7r3"  # if neither the user nor the ISP names a camera
+BLACK, WHITE = 0.0, 16383.0  # levels of 14 bits, for a camera whose levels are unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What is said of a shot beside its file; `None`: nothing.
+    """Values from the command line that replace those of the file or the profile; `None` replaces nothing.
 
     white_balance  gains of red and blue, green 1
     matrix         `sensor_to_linear`, row by row
@@ -41,79 +41,85 @@ class Overrides:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The camera for all photographs of a run, where it comes from, and notes on what nobody asked for.
+class ChosenCamera:
+    """The camera for all photographs of a run.
 
-    `of` is the name of its profile; or `like` the RAW file, and `of` that file's "make/model".
+    name      the name of its profile; for a camera read from a RAW file, that file's "make/model"
+    raw_file  the RAW file, if the camera was read from one
+    notes     sentences on assumptions that nobody asked for
     """
 
     camera: Camera
-    of: str
-    like: Path | None = None
+    name: str
+    raw_file: Path | None = None
     notes: tuple[str, ...] = ()
 
 
 def profile_of(camera_isp: ISP) -> str | None:
-    """The profile of the camera that an ISP was trained for, where it comes with the package."""
+    """Return the shipped profile of the camera that an ISP was trained for, if there is one."""
     camera = camera_isp.limits.camera
     return None if camera is None else profile.of_camera(camera)
 
 
-def from_profile(name: str | None, camera_isp: ISP, settings: Overrides) -> Choice:
-    """A camera by its profile (without a name: that of the ISP), under daylight unless the settings differ.
+def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option: str = "--camera") -> ChosenCamera:
+    """Return the camera of a profile (without a name, that of the ISP), under daylight unless `overrides` differ.
 
-    Raises `ValueError` for an unknown profile, and where neither profile nor settings give matrix and white balance.
+    `option` is the one that names the profile. Raises `ValueError` for an unknown profile, and if neither the profile
+    nor `overrides` give a matrix and a white balance.
     """
     notes = []
     if not name:
         own = profile_of(camera_isp)
         name, why = (own, f", which {camera_isp.name} was trained for") if own else (PROFILE, "")
-        notes.append(f"camera: {name}{why}, as none is named")
+        notes.append(f"no {option} given; using {name}{why}")
     try:
         known = profile.load(name)
     except OSError as cause:
         raise ValueError(f"camera {name}: expected a profile there, got {cause.strerror}; check the path") from cause
     coefficients = known.xyz_to_sensor
-    if settings.white_balance is not None:
-        red, blue = settings.white_balance
+    if overrides.white_balance is not None:
+        red, blue = overrides.white_balance
     elif coefficients is not None:
         red, _, blue = color.daylight_white_balance(coefficients).tolist()
-        notes.append(f"white balance: red {red:.3f}, blue {blue:.3f}, daylight of {name}, as none is given")
+        notes.append(f"no white balance given; using daylight of {name}: red {red:.3f}, blue {blue:.3f}")
     else:
         raise ValueError(
-            f"camera {name}: expected LibRaw coefficients, from which daylight follows, got none; "
+            f"camera {name}: expected LibRaw coefficients to compute daylight from, got none; "
             "give --white-balance, or choose another camera"
         )
-    if settings.matrix is not None:
-        known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(settings.matrix)})
+    if overrides.matrix is not None:
+        known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(overrides.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
         raise ValueError(
             f"camera {name}: expected one matrix, got one for each of its shots; give --matrix, or choose another camera"
         )
-    return Choice(changed(known.camera((red, blue)), settings), name, notes=tuple(notes))
+    return ChosenCamera(changed(known.camera((red, blue)), overrides), name, notes=tuple(notes))
 
 
-def from_raw(path: Path, settings: Overrides) -> Choice:
-    """Matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw` does."""
-    like = read_raw(path)
-    without_optics = dataclasses.replace(like.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
-    return Choice(changed(without_optics, settings), like.model, path, like.warnings)
+def from_raw(path: Path, overrides: Overrides) -> ChosenCamera:
+    """Return a camera with matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw`."""
+    image = read_raw(path)
+    without_optics = dataclasses.replace(image.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
+    return ChosenCamera(changed(without_optics, overrides), image.model, path, image.warnings)
 
 
-def with_levels(choice: Choice) -> Choice:
-    """The same with black and white levels: those of 14 bits where none are known."""
-    camera = choice.camera
+def with_levels(chosen: ChosenCamera) -> ChosenCamera:
+    """Fill in black and white levels of 14 bits if they are unknown."""
+    camera = chosen.camera
     if camera.black is not None and camera.white is not None:
-        return choice
+        return chosen
     black = torch.full((1, 3), BLACK) if camera.black is None else camera.black
     white = torch.tensor([WHITE]) if camera.white is None else camera.white
-    note = f"levels: {choice.of} has none, so black {float(black[0, 1]):g} and white {float(white[0]):g} are taken"
+    note = (
+        f"{chosen.name} gives no levels; using black {float(black[0, 1]):g}, white {float(white[0]):g} "
+        "(--black and --white set others)"
+    )
     known = _checked(dataclasses.replace(camera, black=black, white=white))
-    return dataclasses.replace(choice, camera=known, notes=(*choice.notes, f"{note}; --black and --white give others"))
+    return dataclasses.replace(chosen, camera=known, notes=(*chosen.notes, note))
 
 
 def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
-    """`camera` with those of iso, exposure_s, f_number and focal_mm that it does not know itself."""
+    """Fill in those of iso, exposure_s, f_number and focal_mm that `camera` does not know."""
     values: dict[str, Any] = {
         field: torch.tensor([value], dtype=torch.float32)
         for field, value in optics.items()
@@ -122,23 +128,23 @@ def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
     return dataclasses.replace(camera, **values)
 
 
-def changed(camera: Camera, settings: Overrides) -> Camera:
-    """One shot's camera as the settings have it. Raises `ValueError` where white would not be above black."""
-    said: dict[str, Any] = {
-        field: torch.tensor([getattr(settings, field)], dtype=torch.float32)
+def changed(camera: Camera, overrides: Overrides) -> Camera:
+    """Apply `overrides` to the camera of one shot. Raises `ValueError` if white would not be above black."""
+    values: dict[str, Any] = {
+        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32)
         for field in (*OPTICS, "white")
-        if getattr(settings, field) is not None
+        if getattr(overrides, field) is not None
     }
-    if settings.white_balance is not None:
-        red, blue = settings.white_balance
-        said["white_balance"] = torch.tensor([[red, 1.0, blue]])
-    if settings.matrix is not None:
-        said |= {"sensor_to_linear": torch.tensor([_rows(settings.matrix)]), "xyz_to_sensor": None}
-    if settings.black is not None:
-        said["black"] = torch.tensor([settings.black]).expand(1, 3).clone()
-    if settings.cfa is not None:
-        said["cfa"] = (settings.cfa,)
-    return _checked(dataclasses.replace(camera, **said))
+    if overrides.white_balance is not None:
+        red, blue = overrides.white_balance
+        values["white_balance"] = torch.tensor([[red, 1.0, blue]])
+    if overrides.matrix is not None:
+        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)]), "xyz_to_sensor": None}
+    if overrides.black is not None:
+        values["black"] = torch.tensor([overrides.black]).expand(1, 3).clone()
+    if overrides.cfa is not None:
+        values["cfa"] = (overrides.cfa,)
+    return _checked(dataclasses.replace(camera, **values))
 
 
 def _rows(matrix: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
@@ -148,52 +154,59 @@ def _rows(matrix: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
 def _checked(camera: Camera) -> Camera:
     if camera.black is not None and camera.white is not None and float(camera.white[0]) <= float(camera.black.max()):
         black, white = float(camera.black.max()), float(camera.white[0])
-        raise ValueError(f"levels: expected white above black, got {white:g} and {black:g}; change --black or --white")
+        raise ValueError(
+            f"levels: expected white above black, got white {white:g} and black {black:g}; change --black or --white"
+        )
     return camera
 
 
 # ---------------------------------------------------------------- what does not go together
 
 
-def remarks(choice: Choice, model: str, option: str) -> list[str]:
-    """What speaks for another choice, made by `option`, for a photograph that says it was taken with `model`."""
-    if choice.like is not None:
-        differs = bool(model) and model != choice.of
-        return [f"taken with {model}, but --like {choice.like} with {choice.of}"] * differs
+def remarks(chosen: ChosenCamera, model: str, option: str) -> list[str]:
+    """Say if a photograph was taken with another camera than the chosen one; `option` would choose that camera."""
+    if chosen.raw_file is not None:
+        differs = bool(model) and model != chosen.name
+        return [f"taken with {model}, but --like {chosen.raw_file} was taken with {chosen.name}"] * differs
     own = profile.of_camera(model)
-    return [f"taken with {model}; {option} {own} would use its matrix"] * (own not in (None, choice.of))
+    return [f"taken with {model}; {option} {own} would use its matrix"] * (own not in (None, chosen.name))
 
 
-def unlike(camera_isp: ISP, choice: Choice) -> list[str]:
-    """What is to be said of an ISP that was trained for another camera than the one chosen."""
+def unlike(camera_isp: ISP, chosen: ChosenCamera) -> list[str]:
+    """Say if an ISP was trained for another camera than the chosen one."""
     own = profile_of(camera_isp)
-    chosen = choice.of if choice.like is None else profile.of_camera(choice.of)
-    said = f"camera: {choice.of}; {camera_isp.name} was trained for {own}, so that tones will be those of that camera"
-    return [said] * (own not in (None, chosen))
+    known_as = chosen.name if chosen.raw_file is None else profile.of_camera(chosen.name)
+    text = f"{camera_isp.name} was trained for {own}, not for {chosen.name}: tones will be those of {own}"
+    return [text] * (own not in (None, known_as))
 
 
 def unknown_optics(camera: Camera) -> list[str]:
-    """The optical values that the camera does not know."""
+    """Return the optical fields that the camera does not know."""
     return [field for field in OPTICS if getattr(camera, field) is None]
 
 
-def check_known(camera_isp: ISP, camera: Camera) -> None:
-    """Raises `ValueError` where the ISP needs a value that the camera does not have."""
-    missing = [field for field in camera_isp.limits.needs if getattr(camera, field) is None]
-    if missing:
-        options = ", ".join("--" + field.replace("_", "-") for field in missing)
-        raise ValueError(
-            f"{camera_isp.name}: needs a known {', '.join(missing)}, got none; give {options}, or choose another --isp"
-        )
+def options_for(fields: Iterable[str]) -> str:
+    """Return the command-line options that set these fields of a camera: "--iso, --f-number"."""
+    settable = {field.name for field in dataclasses.fields(Overrides)}
+    return ", ".join("--" + field.replace("_", "-") for field in fields if field in settable)
 
 
-def check_rendered(camera_isp: ISP, camera: Camera) -> None:
-    """Raises `ValueError` where the ISP cannot render mosaics of that camera."""
-    limits = camera_isp.limits
-    if camera.cfa[0] not in limits.cfas:
-        patterns = " or ".join(limits.cfas)
-        raise ValueError(
-            f"{camera_isp.name}: needs the CFA pattern {patterns}, got {camera.cfa[0]}; choose another --isp"
-        )
-    if limits.needs_reference:
-        raise ValueError(f"{camera_isp.name}: needs the sRGB image of the same scene, got none; choose another --isp")
+def check_fit(
+    camera_isp: ISP, direction: Direction, camera: Camera, *, has_reference: bool = True, why_none: str = ""
+) -> None:
+    """Raise `ValueError` with a remedy if the ISP cannot take a picture of that camera. Its size can be padded to fit.
+
+    `why_none` says why there is no reference picture.
+    """
+    known = known_fields(camera)
+    misfits = unfit(camera_isp.limits, direction, cfa=camera.cfa, known=known, has_reference=has_reference)
+    if not misfits:
+        return
+    sentences = []
+    options = ""
+    for misfit in misfits:
+        reason = f" ({why_none})" if misfit.limit == "needs_reference" and why_none else ""
+        sentences.append(misfit.sentence + reason)
+        options += options_for(misfit.wrong) if misfit.limit == "needs" else ""
+    remedy = f"give {options}, or choose" if options else "choose"
+    raise ValueError(f"{camera_isp.name}: {'; '.join(sentences)}; {remedy} another ISP")

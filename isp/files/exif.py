@@ -1,4 +1,4 @@
-"""EXIF: what a file says of its shot, read from any file and written into pictures."""
+"""EXIF: reads the metadata of a shot from any file, and writes them into pictures."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TAGS = {  # field of Camera: tags of exifread
     "f_number": ("EXIF FNumber", "Image FNumber"),
     "focal_mm": ("EXIF FocalLength", "Image FocalLength"),
 }
-_ISO_OVERFLOW = 65535  # what cameras write into the 16 bits of the tag where the sensitivity is larger
-# What exifread would print, `optics_of` shows as None.
+_ISO_OVERFLOW = 65535  # cameras write this if the sensitivity exceeds the 16 bits of the tag
+# exifread would print its complaints; `optics_of` gives None instead.
 logging.getLogger("exifread").addHandler(logging.NullHandler())
 
 
 def read_tags(path: Path) -> tuple[Mapping[str, Any], list[str]]:
-    """(what exifread finds in a file, warnings). A format that it does not know has no tags.
+    """Return (the tags that exifread finds in a file, warnings). A format that it does not know has no tags.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be read.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for an unreadable one.
     """
     import exifread
 
@@ -36,8 +36,8 @@ def read_tags(path: Path) -> tuple[Mapping[str, Any], list[str]]:
         with path.open("rb") as file:
             try:
                 return exifread.process_file(file, details=False), []
-            except Exception as cause:  # exifread raises many kinds on damaged tags
-                return {}, [f"{path}: its EXIF cannot be read ({type(cause).__name__}); LibRaw's values are used"]
+            except Exception as cause:  # exifread raises many types on damaged tags
+                return {}, [f"{path}: its EXIF cannot be read ({type(cause).__name__}); using LibRaw's values"]
     except FileNotFoundError as cause:
         raise FileNotFoundError(f"{path}: expected a file, got nothing there; check the path") from cause
     except OSError as cause:
@@ -47,7 +47,7 @@ def read_tags(path: Path) -> tuple[Mapping[str, Any], list[str]]:
 
 
 def optics_of(tags: Mapping[str, Any]) -> dict[str, float | None]:
-    """iso, exposure_s, f_number, focal_mm as far as the tags mention them; None where they say 0 or nothing usable."""
+    """Return those of iso, exposure_s, f_number and focal_mm that the tags mention; None if the value is 0 or unusable."""
     found: dict[str, float | None] = {}
     for field, names in _TAGS.items():
         tag = next((tags[name] for name in names if name in tags), None)
@@ -58,25 +58,25 @@ def optics_of(tags: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def orientation_of(tags: Mapping[str, Any]) -> int | None:
-    """The EXIF orientation, 1..8."""
+    """Return the EXIF orientation, 1..8, None if it is absent or invalid."""
     value = _first(tags.get("Image Orientation"))
     return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
 def model_of(tags: Mapping[str, Any]) -> str:
-    """`Make/Model`, or the name that a DNG gives its camera; empty where there is none."""
+    """Return "make/model", or the name that a DNG gives its camera; empty if there is none."""
     names = (_text(tags.get(f"Image {name}")) for name in ("Make", "Model"))
     return "/".join(filter(None, names)) or _text(tags.get("Image Tag 0xC614"))  # UniqueCameraModel
 
 
 def _first(tag: Any) -> object:
-    """The first value of a tag; text is one value."""
+    """Return the first value of a tag; text counts as one value."""
     values = getattr(tag, "values", None)
     return next(iter(values), None) if isinstance(values, list | tuple) else values
 
 
 def positive_number(value: object) -> float | None:
-    """A finite number above 0, also written as a fraction; None for anything else."""
+    """Return a finite number above 0, which may be written as a fraction; None for anything else."""
     try:
         # Some programs write "1/60" as text.
         number = float(Fraction(value.strip("\0 ")) if isinstance(value, str) else value)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def _text(tag: object) -> str:
 
 
 def exif_block(model: str, camera: Camera) -> bytes:
-    """TIFF structure that says make and model ("make/model"), the optical values that are known, and "upright"."""
+    """Return a TIFF structure with the make and model of "make/model", the known optical values, and "upright"."""
     from PIL.Image import Exif
     from PIL.TiffImagePlugin import IFDRational
 
@@ -102,9 +102,9 @@ def exif_block(model: str, camera: Camera) -> bytes:
     optics = block.get_ifd(0x8769)
     for tag, values in ((0x829A, camera.exposure_s), (0x829D, camera.f_number), (0x920A, camera.focal_mm)):
         if values is not None:
-            # Float32 keeps a fraction of a second only about; this finds it again.
+            # Float32 rounds a fraction of a second; this recovers it.
             optics[tag] = IFDRational(Fraction(float(values[0])).limit_denominator(100_000))
-    if camera.iso is not None and float(camera.iso[0]) < 65535:  # the tag holds 16 bits; its largest says "more"
+    if camera.iso is not None and float(camera.iso[0]) < 65535:  # the tag holds 16 bits; its largest value means "more"
         optics[0x8827] = round(float(camera.iso[0]))
     written: bytes = block.tobytes()
     return written.removeprefix(b"Exif\0\0")

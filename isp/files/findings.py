@@ -1,4 +1,4 @@
-"""What is said of a file, one `Finding` at a time, and the verdict that follows."""
+"""Findings on a file, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what was found on a topic; `consequence`, in a few words, what follows from a warning.
+    """One finding on a topic.
 
-    A fatal one says what was expected, what came and what to do; who knows the path puts it before.
+    text         what was found; of a fatal finding: what was expected, what came, and what to do (the caller prepends the
+                 path)
+    consequence  a few words on what follows from a warning, for the verdict
     """
 
     topic: str
@@ -21,7 +23,7 @@ class Finding:
 
 
 def verdict(findings: Iterable[Finding]) -> str:
-    """The one rule: the first fatal finding, else every warning's consequence, else good."""
+    """Return the verdict: the first fatal finding, else the consequences of all warnings, else "good"."""
     findings = list(findings)
     fatal = next((finding for finding in findings if finding.severity == "fatal"), None)
     if fatal is not None:
@@ -47,16 +49,16 @@ _TURNS = {
 
 
 def optics(values: Mapping[str, float | None]) -> Finding:
-    """On iso, exposure_s, f_number and focal_mm of a shot; what is missing or None is unknown."""
-    known = [spoken(value) for field, (_, spoken) in OPTICS.items() if (value := values.get(field)) is not None]
+    """Return the finding on iso, exposure_s, f_number and focal_mm of a shot; a missing value or None is unknown."""
+    known = [written(value) for field, (_, written) in OPTICS.items() if (value := values.get(field)) is not None]
     unknown = [name for field, (name, _) in OPTICS.items() if values.get(field) is None]
     if not unknown:
         return Finding("optics", "ok", ", ".join(known))
-    said = f"{', '.join(known)}; " if known else ""
+    listed = f"{', '.join(known)}; " if known else ""
     missing = " and ".join(unknown) if known else "optics"
-    return Finding("optics", "warning", f"{said}unknown: {', '.join(unknown)}", f"{missing} unknown")
+    return Finding("optics", "warning", f"{listed}unknown: {', '.join(unknown)}", f"{missing} unknown")
 
 
 def orientation(exif: int | None) -> Finding:
-    """On the EXIF orientation, 1..8, or None."""
-    return Finding("orientation", "ok", "unknown, taken for upright" if exif is None else f"{exif}, {_TURNS[exif]}")
+    """Return the finding on an EXIF orientation, 1..8 or None."""
+    return Finding("orientation", "ok", "unknown, assumed upright" if exif is None else f"{exif}, {_TURNS[exif]}")

@@ -1,4 +1,4 @@
-"""Colour profiles (ICC) of pictures. What is not sRGB is made sRGB, or named where that is not possible."""
+"""Colour profiles (ICC) of pictures: converts them to sRGB, or reports why that is not possible."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from isp.files.pictures import Picture, kind_of
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
-SAME = 4  # of 255: as far as the many profiles that are called sRGB lie from each other
-_LEVELS = 9  # of each channel, in the colours that tell whether a profile is sRGB
+SAME = 4  # of 255: how far the many profiles that are called sRGB differ
+_LEVELS = 9  # of each channel, in the colours that decide whether a profile is sRGB
 _DCF = "Interoperability InteroperabilityIndex"  # R98: sRGB; R03: Adobe RGB
-_TAKEN = "its numbers are taken for sRGB"
+_ASSUMED = "its values are assumed to be sRGB"
 
 
 @dataclass(frozen=True)
 class Colours:
-    """What is found of a picture's colours; `transform` makes them sRGB, None where they are or are taken for it."""
+    """The finding on a picture's colours; `transform` converts them to sRGB, None if they are or are assumed to be sRGB."""
 
     finding: Finding
     transform: ImageCmsTransform | None = None
 
 
 def colours_of(path: Path, picture: Picture, tags: Mapping[str, Any]) -> Colours:
-    """What the profile in the file of `picture`, a PNG, JPEG or TIFF, says of its numbers, or else its EXIF `tags`.
+    """Return the colours of `picture`, the content of the PNG, JPEG or TIFF at `path`, by its profile or its EXIF `tags`.
 
-    Fatal is a profile other than sRGB in a picture of 16 bits: the library that converts knows 8.
+    A profile other than sRGB in a picture of 16 bits is fatal: the library that converts supports 8 bits only.
     """
     from PIL import ImageCms
 
     try:
         content = _profile_in(path)
         if not content and str(tags.get(_DCF, "")).startswith("R03"):
-            text = f"Adobe RGB by its EXIF, without a profile; {_TAKEN}: save it as sRGB first"
-            return Colours(Finding("colours", "warning", text, "Adobe RGB taken for sRGB"))
+            text = f"Adobe RGB by its EXIF, without a profile; {_ASSUMED}, so save it as sRGB first"
+            return Colours(Finding("colours", "warning", text, "Adobe RGB assumed to be sRGB"))
         if not content:
-            return Colours(Finding("colours", "ok", f"no colour profile; {_TAKEN}"))
+            return Colours(Finding("colours", "ok", f"no colour profile; {_ASSUMED}"))
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         name, space = _plain(profile.profile.profile_description or "unnamed"), _plain(profile.profile.xcolor_space)
         if space != "RGB":
-            text = f"expected a colour profile of RGB, got {name}, of {space}; {_TAKEN}"
-            return Colours(Finding("colours", "warning", text, "colour profile left out"))
+            text = f"expected an RGB colour profile, got {name} ({space}); {_ASSUMED}"
+            return Colours(Finding("colours", "warning", text, "colour profile ignored"))
         transform = ImageCms.buildTransform(
             profile, ImageCms.createProfile("sRGB"), "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
         )
         levels = np.linspace(0, 255, _LEVELS).astype(np.uint8)
         cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
         farthest = int(np.abs(to_srgb(cube, transform).astype(int) - cube).max())
-    except Exception:  # Pillow raises many kinds for damage
-        text = f"expected a colour profile that can be read, got damage; {_TAKEN}"
+    except Exception:  # Pillow raises many types for damaged profiles
+        text = f"expected a readable colour profile, got a damaged one; {_ASSUMED}"
         return Colours(Finding("colours", "warning", text, "colour profile unreadable"))
     if farthest <= SAME:
         return Colours(Finding("colours", "ok", f"sRGB, by the profile {name}"))
     if picture.dtype != np.uint8:
         text = f"expected sRGB in a picture of 16 bits, got the colour profile {name}; convert it to sRGB, or to 8 bits"
         return Colours(Finding("colours", "fatal", text))
-    return Colours(Finding("colours", "ok", f"{name}, which isp.apply converts to sRGB"), transform)
+    return Colours(Finding("colours", "ok", f"{name}; isp.apply converts it to sRGB"), transform)
 
 
 def to_srgb(picture: UInt8[np.ndarray, "h w 3"], transform: ImageCmsTransform) -> UInt8[np.ndarray, "h w 3"]:
-    """Colours outside of sRGB end on its border."""
+    """Convert a picture to sRGB; colours outside of sRGB end on its border."""
     from PIL import Image, ImageCms
 
     converted: Any = ImageCms.applyTransform(Image.fromarray(picture), transform)
@@ -83,12 +83,12 @@ def _profile_in(path: Path) -> bytes:
     with path.open("rb") as file:
         kind = kind_of(file.read(8))
         file.seek(0)
-        # Not Image.open, which refuses large pictures; nothing is decoded here.
+        # Image.open would refuse large pictures; nothing is decoded here.
         opened = {"PNG": PngImageFile, "JPEG": JpegImageFile}.get(kind or "", TiffImageFile)(file)
         found: bytes | None = opened.info.get("icc_profile")
     return found or b""
 
 
 def _plain(text: str) -> str:
-    """On one line, whatever the file says."""
+    """Return `text` on one printable line of at most 60 characters."""
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:60]

@@ -1,4 +1,4 @@
-"""The photographs that come with scikit-image (CC0 or public domain): what is used where nobody gives any."""
+"""The built-in photographs: those that come with scikit-image (CC0 or public domain)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", 
 
 
 def folder() -> Path:
-    """Where they lie, found without importing scikit-image. Raises `ImportError` where it is not installed."""
+    """Return their folder, without importing scikit-image. Raises `ImportError` if that is not installed."""
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("scikit-image: expected it for its photographs, got none; install it, or give --data")
+        raise ImportError(
+            "scikit-image: expected it to be installed for its photographs, but it is not; install it, or give --data"
+        )
     return Path(spec.submodule_search_locations[0], "data")

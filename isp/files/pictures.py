@@ -1,6 +1,6 @@
-"""Image files. The only place that knows BGR, containers and OpenCV; everything it gives and takes is RGB.
+"""Reads and writes image files. The only module that knows BGR, containers and OpenCV; its arrays are RGB.
 
-Colour profiles are ignored: the numbers in a file are taken for sRGB. `isp.files.icc` knows the others.
+It ignores colour profiles and takes the values in a file as they are; `isp.files.icc` converts them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ LONGEST_SIDE = 2**20  # OpenCV's own limit
 
 
 def read_image(path: str | Path) -> Picture:
-    """The picture in a PNG, JPEG or TIFF file of 8 or 16 bits, turned upright as its EXIF orientation says.
+    """Read a PNG, JPEG or TIFF file of 8 or 16 bits, and turn the picture upright by its EXIF orientation.
 
-    Greyscale becomes three equal channels, a palette its colours; an alpha channel that is opaque everywhere is
-    dropped. The content decides on the format, not the name. Damage in the middle of a file is noticed in a PNG only:
-    JPEG and TIFF carry no checksums.
+    Greyscale becomes three equal channels, a palette becomes its colours, and a fully opaque alpha channel is dropped. The
+    content decides on the format, not the name. Damage in the middle of a file is detected in a PNG only: JPEG and TIFF
+    have no checksums.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for whatever cannot be read completely and exactly:
+    Raises `FileNotFoundError` for a missing file, `ValueError` for anything that cannot be read completely and exactly:
     truncated files, transparency, floating point, CMYK, tiles, planes and several pages in a TIFF, animations.
     """
     path = Path(path)
@@ -49,11 +49,11 @@ def read_image(path: str | Path) -> Picture:
 
 
 def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95, exif: bytes = b"") -> None:
-    """Write RGB or grey, `uint8` or `uint16` (JPEG: `uint8` only), as what the suffix says.
+    """Write RGB or grey, `uint8` or `uint16` (JPEG: `uint8` only), in the format of the suffix.
 
-    The file appears whole or not at all. `quality` in 1..100 is JPEG's. `exif` is a TIFF structure, for PNG and JPEG.
+    The file appears whole or not at all. `quality`, 1..100, is that of a JPEG. `exif` is a TIFF structure, for PNG and JPEG.
 
-    Raises `ValueError` for an image or suffix that cannot be written, `FileNotFoundError` where the folder is missing.
+    Raises `ValueError` for an image or suffix that cannot be written, `FileNotFoundError` if the folder is missing.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -70,7 +70,7 @@ def write_image(path: str | Path, image: NDArray[Any], *, quality: int = 95, exi
 
 
 def encode_jpeg(image: NDArray[Any], quality: int) -> bytes:
-    """JPEG file of an RGB (or grey) `uint8` image, chroma at half resolution; `quality` in 1..100.
+    """Encode an RGB (or grey) `uint8` image as a JPEG file, chroma at half resolution; `quality` in 1..100.
 
     Raises `ValueError` for another depth, shape or quality.
     """
@@ -78,7 +78,7 @@ def encode_jpeg(image: NDArray[Any], quality: int) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB image of a JPEG file in memory. Raises `ValueError` for anything but a whole JPEG."""
+    """Decode a JPEG file in memory to RGB, upright. Raises `ValueError` for anything but a whole JPEG."""
     if not data.startswith(_JPEG):
         raise ValueError(f"decode_jpeg: expected the bytes of a JPEG file, got {_sketch(data)}; encode it first")
     return _decode(data, "decode_jpeg")
@@ -86,7 +86,7 @@ def decode_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 # ---------------------------------------------------------------- orientation
 
-# Takes a picture that is upright back to how the sensor lies, by EXIF orientation.
+# {EXIF orientation: turns an upright picture back to how the sensor lies}
 UNTURN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -100,13 +100,13 @@ UNTURN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def turned_back(picture: Picture, orientation: int) -> UInt8[np.ndarray, "u v 3"] | UInt16[np.ndarray, "u v 3"]:
-    """An upright picture as the sensor lies, for a shot of that EXIF orientation."""
+    """Turn an upright picture back to how the sensor lies, for a shot of that EXIF orientation."""
     return UNTURN[orientation](picture)
 
 
 def upright(picture: Picture, orientation: int) -> UInt8[np.ndarray, "u v 3"] | UInt16[np.ndarray, "u v 3"]:
-    """A picture that lies as the sensor, turned by its EXIF orientation; undoes `turned_back`."""
-    return turned_back(picture, {6: 8, 8: 6}.get(orientation, orientation))  # the others undo themselves
+    """Turn a picture that lies as the sensor upright; undoes `turned_back`."""
+    return turned_back(picture, {6: 8, 8: 6}.get(orientation, orientation))  # the others are their own inverse
 
 
 def _suffixes() -> str:
@@ -126,7 +126,7 @@ def _opencv() -> Any:
 
 @contextmanager
 def _silent(cv2: Any) -> Iterator[None]:
-    """OpenCV's log off: what it would print, our error says."""
+    """Turn off the log of OpenCV; our errors say the same."""
     logging = cv2.utils.logging
     before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
@@ -163,12 +163,12 @@ def _encode(suffix: str, image: NDArray[Any], quality: int, where: str) -> bytes
 
 
 def _with_exif(data: bytes, exif: bytes, where: str) -> bytes:
-    """A PNG with an eXIf chunk behind its header, or a JPEG with an APP1 segment in front."""
+    """Return the PNG with an eXIf chunk after its header, or the JPEG with an APP1 segment at its start."""
     if data.startswith(_JPEG) and len(exif) < 2**16 - 8:
         segment = b"Exif\0\0" + exif
         return data[:2] + struct.pack(">2sH", b"\xff\xe1", len(segment) + 2) + segment + data[2:]
     if data.startswith(_PNG):
-        end, chunk = len(_PNG) + 25, b"eXIf" + exif  # IHDR has 13 bytes, and 12 around them
+        end, chunk = len(_PNG) + 25, b"eXIf" + exif  # IHDR has 13 bytes, framed by 12
         framed = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
         return data[:end] + framed + data[end:]
     raise ValueError(f"{where}: expected a PNG or a JPEG for {len(exif)} bytes of EXIF; leave them out, or choose one")
@@ -212,7 +212,7 @@ def _decode(data: bytes, where: str) -> Picture:
     if image is None or image.dtype not in (np.uint8, np.uint16) or {*image.shape[:2]} != {height, width}:
         raise _refused(where, f"a {kind} that OpenCV can decode", "a damaged or an unusual one")
     if header.alpha:
-        # the only mode that keeps alpha; it forgets the orientation
+        # the only mode that keeps alpha; it ignores the orientation
         unturned = _opencv_decode(cv2, data, cv2.IMREAD_UNCHANGED)
         if unturned is None or unturned.shape[2:] != (4,):
             raise _refused(where, "an alpha channel that OpenCV can read", "another one")
@@ -243,12 +243,12 @@ _KINDS = {_PNG: "PNG", _JPEG: "JPEG", **dict.fromkeys(tiff.STARTS, "TIFF")}
 
 
 def kind_of(head: bytes) -> str | None:
-    """ "PNG", "JPEG" or "TIFF" by the first eight bytes of a file; None for any other."""
+    """Return "PNG", "JPEG" or "TIFF" by the first eight bytes of a file; None for any other format."""
     return next((kind for start, kind in _KINDS.items() if head.startswith(start)), None)
 
 
 def _png_header(data: bytes, where: str) -> _Header:
-    """Walk the chunks to the end marker."""
+    """Return the header of a PNG whose chunks lead to the end marker."""
     header, transparent, at = None, False, len(_PNG)
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -268,7 +268,7 @@ def _png_header(data: bytes, where: str) -> _Header:
 
 
 def _jpeg_header(data: bytes, where: str) -> _Header:
-    """Walk the segments to the first scan, and look for the end marker behind it: a thumbnail before it has its own."""
+    """Return the header of a JPEG that has an end marker after its first scan; a thumbnail before it has its own."""
     header, at = None, 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -279,7 +279,7 @@ def _jpeg_header(data: bytes, where: str) -> _Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 10 <= len(data):
             header = struct.unpack_from(">BHHB", data, at + 4)
         elif marker == 0xDA:
-            # entropy-coded bytes never hold FF D9; zeros, previews and maker data may follow the end marker
+            # Entropy-coded bytes never contain FF D9; zeros, previews and maker data may follow the end marker.
             if header is None or data.find(b"\xff\xd9", at + 2 + length) < 0:
                 break
             bits, height, width, channels = header
@@ -291,13 +291,13 @@ def _jpeg_header(data: bytes, where: str) -> _Header:
 
 
 _GREY, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
-_TIFF_CHANNELS = {  # of (bits, colours), as far as OpenCV reads them right
+_TIFF_CHANNELS = {  # {(bits, colours): the numbers of channels that OpenCV reads correctly}
     (8, _GREY): (1,), (8, _RGB): (3, 4), (8, _PALETTE): (1,), (8, _YCBCR): (3,), (16, _GREY): (1,), (16, _RGB): (3, 4),
 }  # fmt: skip
 
 
 def _tiff_header(data: bytes, where: str) -> _Header:
-    """Read the directory of every page: OpenCV gives wrong pixels for some tiles, planes, inverted grey and CMYK."""
+    """Return the header of a TIFF that OpenCV decodes correctly; it gets some tiles, planes, inverted grey and CMYK wrong."""
     try:
         page, *others = tiff.pages(data)
         width, height = page["width"][0], page["height"][0]

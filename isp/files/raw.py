@@ -1,4 +1,4 @@
-"""Camera RAW files: the mosaic as the sensor gave it, and the `Camera` of the shot. The only place that knows LibRaw."""
+"""Reads camera RAW files: the mosaic as recorded, and the `Camera` of the shot. The only module that knows LibRaw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ _OPTICS = {  # field of Camera: attribute of rawpy's `other`
 
 @dataclass(frozen=True)
 class RawImage:
-    """One RAW file. `raw` is the visible area as the sensor lies, not turned: `orientation` (EXIF, 1..8) would turn it."""
+    """One RAW file.
+
+    raw          the visible area as the sensor lies
+    orientation  the EXIF number (1..8) that turns it upright
+    model        "make/model", empty if unknown
+    """
 
     raw: UInt16[np.ndarray, "h w"]
     camera: Camera
@@ -41,10 +46,12 @@ class RawImage:
 
 @dataclass(frozen=True)
 class Examination:
-    """Everything that a RAW file says, judged; `image` is None where a finding is fatal.
+    """The content of a RAW file, and the findings on it.
 
-    `model` is empty, `orientation` None where it is unknown; `optics` are the values of iso, exposure_s, f_number and
-    focal_mm, None or absent likewise.
+    model        empty if unknown
+    orientation  the EXIF number, None if unknown
+    optics       iso, exposure_s, f_number and focal_mm; None or absent if unknown
+    image        None if a finding is fatal
     """
 
     findings: tuple[Finding, ...]
@@ -55,14 +62,15 @@ class Examination:
 
 
 def read_raw(path: str | Path) -> RawImage:
-    """The Bayer mosaic of a RAW file and what the file says of its shot.
+    """Read the Bayer mosaic of a RAW file and the metadata of its shot.
 
-    White-balance gains that cannot be right (all equal, zero, negative, not a number, inverted) are replaced by LibRaw's
-    daylight ones, with a warning. Black is per colour, the greens averaged. Optical values that are absent or 0 are None.
+    LibRaw's daylight gains replace white-balance gains that cannot be right (all equal, zero, negative, not a number,
+    inverted), with a warning. Black is per colour; the two greens are averaged. Optical values that are absent or 0 are
+    None.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for whatever is not a whole Bayer RAW file of a camera
-    with a known colour matrix: linear files, truncated ones, those that decode to zeros or stop early, those whose
-    black or white level does not fit the pixels.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for anything but a whole Bayer RAW file of a camera with a
+    known colour matrix: linear files, truncated files, files that decode to zeros or stop early, and files whose black or
+    white level does not fit the pixels.
     """
     examined = examine(path)
     if examined.image is None:
@@ -72,56 +80,64 @@ def read_raw(path: str | Path) -> RawImage:
 
 
 def examine(path: str | Path) -> Examination:
-    """What a RAW file says and whether it can be true, as far as it can be read.
+    """Read a RAW file as far as possible, and judge whether its values can be true.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be opened.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for an unreadable one.
     """
     path = Path(path)
     tags, warnings = read_tags(path)
     optics, model, orientation = optics_of(tags), model_of(tags), orientation_of(tags)
     page, size = _main_page(path)
-    said = [Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in warnings]
-    said += [soundness.encoding(page)] if page is not None else []
+    findings = [Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in warnings]
+    findings += [soundness.encoding(page)] if page is not None else []
     sensor = None
     try:
         with _opened(path) as opened:
-            said.append(_area(opened.sizes))
+            findings.append(_area(opened.sizes))
             orientation = orientation or _ORIENTATION_OF_FLIP.get(opened.sizes.flip)
             opened.unpack()
-            # A tag of 0 says "unknown"; LibRaw makes 1 s and f/1 of it. It is asked only where the tag is absent.
+            # A tag of 0 means "unknown", but LibRaw turns it into 1 s and f/1. Its values count only if the tag is absent.
             other = {field: positive_number(getattr(opened.other, name)) for field, name in _OPTICS.items()}
             optics = other | optics
             sensor, judged = _sensor(opened, page, size)
     except ValueError as cause:
         judged = [soundness.undecodable(page, size, str(cause))]
-    said += judged
+    findings += judged
     if sensor is None:
-        return Examination(tuple(said), model, orientation, optics, None)
+        return Examination(tuple(findings), model, orientation, optics, None)
     raw, known = sensor
     known |= {field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None}
-    warnings = [f"{path}: {finding.text}" for finding in said if finding.severity == "warning"]
+    warnings = [f"{path}: {finding.text}" for finding in findings if finding.severity == "warning"]
     image = RawImage(raw, Camera(name=(model or "unknown",), **known), orientation or 1, model, tuple(warnings))
-    return Examination(tuple(said), model, orientation, optics, image)
+    return Examination(tuple(findings), model, orientation, optics, image)
 
 
 def read_embedded_jpeg(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The camera's JPEG inside a RAW file, turned upright where it carries an orientation of its own.
+    """Read the camera's JPEG inside a RAW file, turned upright if it carries an orientation of its own.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` if there is none.
     """
+    picture, reason = find_embedded_jpeg(path)
+    if picture is None:
+        raise ValueError(f"{path}: expected a JPEG inside it, got {reason}; put one beside it")
+    return picture
+
+
+def find_embedded_jpeg(path: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"] | None, str]:
+    """Return (the JPEG that `read_embedded_jpeg` reads, or None; why it is None)."""
     import rawpy
 
     try:
         with _opened(Path(path)) as opened:
             found = opened.extract_thumb()
     except ValueError as cause:
-        raise ValueError(f"{path}: expected a JPEG inside it, got {cause}; put one beside it") from cause
+        return None, str(cause)
     if found.format is not rawpy.ThumbFormat.JPEG:
-        raise ValueError(f"{path}: expected a JPEG inside it, got a {found.format.name}; put one beside it")
+        return None, f"a {found.format.name}"
     try:
-        return decode_jpeg(found.data)
-    except ValueError as cause:
-        raise ValueError(f"{path}: expected a whole JPEG inside it, got a damaged one; put one beside it") from cause
+        return decode_jpeg(found.data), ""
+    except ValueError:
+        return None, "a damaged JPEG"
 
 
 # ---------------------------------------------------------------- LibRaw
@@ -129,7 +145,7 @@ def read_embedded_jpeg(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file in LibRaw, not yet decoded. Its errors, until it is closed, become a `ValueError` with the reason alone."""
+    """Open a file in LibRaw without decoding it. Errors of LibRaw become a `ValueError` with the reason alone."""
     import rawpy
 
     try:
@@ -139,11 +155,11 @@ def _opened(path: Path) -> Iterator[Any]:
         first = cause.args[0] if cause.args else cause
         raise ValueError(first.decode(errors="replace") if isinstance(first, bytes) else str(first)) from cause
     except MemoryError as cause:
-        raise ValueError("more pixels than the memory holds") from cause
+        raise ValueError("more pixels than fit into memory") from cause
 
 
 def _main_page(path: Path) -> tuple[tiff.Page | None, int]:
-    """(the directory of the RAW data in a format that is TIFF, size of the file in bytes)"""
+    """Return (the directory of the RAW data, None if the format is not TIFF; the size of the file in bytes)."""
     size = path.stat().st_size
     if size == 0:
         return None, 0
@@ -159,21 +175,21 @@ def _area(sizes: Any) -> Finding:
 def _sensor(
     opened: Any, page: tiff.Page | None, size: int
 ) -> tuple[tuple[UInt16[np.ndarray, "h w"], dict[str, Any]] | None, list[Finding]]:
-    """((the visible mosaic, what `Camera` wants to know of the sensor), or None where a finding is fatal; findings)"""
+    """Return ((the visible mosaic, the fields of its `Camera`), or None if a finding is fatal; the findings)."""
     raw = np.array(opened.raw_image_visible)
     if raw.ndim not in (2, 3) or raw.dtype != np.uint16:
         raise ValueError(f"pixels of the type {raw.dtype}")
     raw = raw if raw.ndim == 2 else raw[..., :3]  # the fourth colour of a linear file is always 0
     blacks = [float(level) for level in opened.black_level_per_channel]
     letters = opened.color_desc.decode(errors="replace")
-    pattern, of_pattern = soundness.pattern(opened.raw_pattern, letters, 1 if raw.ndim == 2 else 3)
-    of_data = soundness.data(raw, blacks, page, size)
-    black, of_levels = soundness.levels(raw, blacks, float(opened.white_level))
-    matrices, of_matrix = soundness.matrix(opened.rgb_xyz_matrix[:3], opened.color_matrix[:, :3])
-    gains, of_gains = soundness.white_balance(opened.camera_whitebalance[:3], opened.daylight_whitebalance[:3])
-    said = [of_pattern, of_data, *of_levels, of_matrix, of_gains]
-    if of_data.severity == "fatal" or pattern is None or black is None or matrices is None or gains is None:
-        return None, said
+    pattern, on_pattern = soundness.pattern(opened.raw_pattern, letters, 1 if raw.ndim == 2 else 3)
+    on_data = soundness.data(raw, blacks, page, size)
+    black, on_levels = soundness.levels(raw, blacks, float(opened.white_level))
+    matrices, on_matrix = soundness.matrix(opened.rgb_xyz_matrix[:3], opened.color_matrix[:, :3])
+    gains, on_gains = soundness.white_balance(opened.camera_whitebalance[:3], opened.daylight_whitebalance[:3])
+    findings = [on_pattern, on_data, *on_levels, on_matrix, on_gains]
+    if on_data.severity == "fatal" or pattern is None or black is None or matrices is None or gains is None:
+        return None, findings
     sensor_to_linear, xyz_to_sensor = matrices
     known = {
         "cfa": (pattern,),
@@ -183,4 +199,4 @@ def _sensor(
         "black": torch.tensor([black], dtype=torch.float32),
         "white": torch.tensor([float(opened.white_level)], dtype=torch.float32),
     }
-    return (raw, known), said
+    return (raw, known), findings

@@ -1,6 +1,7 @@
-"""One shot on disk: a photograph or a mosaic as the sensor lies, with what is known of it.
+"""Reads one shot from disk: a photograph or a mosaic as the sensor lies, with its metadata.
 
-A sensor does not turn with the camera. What is read here is turned back, what is written for the eye is upright.
+Cameras turn pictures upright, sensors do not. This module turns a photograph back when it reads it; pictures that people
+look at are written upright.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from isp.files import icc, sidecar
 from isp.files.exif import model_of, optics_of, orientation_of, read_tags
 from isp.files.pictures import Picture, read_image, turned_back
-from isp.files.raw import RAW_SUFFIXES, RawImage, read_raw
+from isp.files.raw import RAW_SUFFIXES, RawImage, find_embedded_jpeg, read_raw
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MOSAIC_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -24,9 +25,11 @@ MOSAIC_SUFFIXES = frozenset({".tif", ".tiff"})
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture as the sensor lies: `orientation` (EXIF, 1..8) turns it upright. `model` is "make/model" or empty.
+    """A picture as the sensor lies.
 
-    `optics` holds iso, exposure_s, f_number and focal_mm as far as they are known.
+    optics       those of iso, exposure_s, f_number and focal_mm that are known
+    orientation  the EXIF number (1..8) that turns it upright
+    model        "make/model", empty if unknown
     """
 
     picture: Picture
@@ -37,12 +40,12 @@ class Photograph:
 
 
 def read_photograph(path: Path) -> Photograph:
-    """A PNG, JPEG or TIFF of 8 or 16 bits in sRGB, which another colour profile is converted to, and what its EXIF says.
+    """Read a PNG, JPEG or TIFF of 8 or 16 bits with its EXIF; another colour profile is converted to sRGB.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` for one that cannot be read completely or converted.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for a file that cannot be read whole or converted.
     """
     if path.suffix.lower() in RAW_SUFFIXES:
-        raise ValueError(f"{path}: expected a picture, got a RAW file; isp.apply forward makes a picture of it")
+        raise ValueError(f"{path}: expected a picture, got a RAW file; render it with isp.apply forward first")
     upright_picture = read_image(path)
     tags, unread = read_tags(path)
     colours = icc.colours_of(path, upright_picture, tags)
@@ -54,7 +57,7 @@ def read_photograph(path: Path) -> Photograph:
     if colours.transform is not None:
         upright_picture = icc.to_srgb(upright_picture, colours.transform)
     if unread:
-        notes.append(f"{path}: expected EXIF that can be read, got damage; it counts as absent")
+        notes.append(f"{path}: expected readable EXIF, got damaged EXIF, so ignored")
     known = {field: value for field, value in optics_of(tags).items() if value is not None}
     orientation = orientation_of(tags) or 1
     return Photograph(
@@ -67,12 +70,12 @@ def read_photograph(path: Path) -> Photograph:
 
 
 def read_mosaic(path: Path) -> RawImage:
-    """A RAW file of any camera, or a TIFF of `isp.apply inverse` with its sidecar beside it.
+    """Read a RAW file of any camera, or a TIFF of `isp.apply inverse` with its sidecar beside it.
 
-    Raises `FileNotFoundError` where either is missing, `ValueError` for whatever is no whole mosaic.
+    Raises `FileNotFoundError` if either file is missing, `ValueError` if it is not a whole mosaic.
     """
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        raise ValueError(f"{path}: expected a RAW file, got a picture; take it to RAW by isp.apply inverse first")
+        raise ValueError(f"{path}: expected a RAW file, got a picture; convert it with isp.apply inverse first")
     if path.suffix.lower() not in MOSAIC_SUFFIXES:
         return read_raw(path)
     grey = read_image(path)
@@ -80,18 +83,38 @@ def read_mosaic(path: Path) -> RawImage:
     if grey.dtype != np.uint16 or grey.shape[:2] != known.size:
         raise ValueError(
             f"{path}: expected a mosaic of {known.size[0]}x{known.size[1]} in 16 bits, as its sidecar says, "
-            f"got {grey.shape[0]}x{grey.shape[1]} in {grey.dtype}; make it again"
+            f"got {grey.shape[0]}x{grey.shape[1]} in {grey.dtype}; run isp.apply inverse again"
         )
     if any(not np.array_equal(grey[..., 1], grey[..., other]) for other in (0, 2)):
-        raise ValueError(f"{path}: expected a mosaic of one channel, got colours; make it again")
+        raise ValueError(f"{path}: expected a mosaic of one channel, got colours; run isp.apply inverse again")
     return RawImage(np.ascontiguousarray(grey[..., 1]), known.shot(), known.orientation, known.model)
+
+
+def find_reference(path: Path, mosaic: RawImage) -> tuple[UInt8[np.ndarray, "u v 3"] | None, str]:
+    """Return (the sRGB picture of the same scene as `mosaic`, which was read from `path`, or None; why it is None).
+
+    It is the JPEG that the camera put into its RAW file, as the sensor lies.
+    """
+    if path.suffix.lower() in MOSAIC_SUFFIXES:
+        return None, "a mosaic of isp.apply inverse holds no picture"
+    jpeg, reason = find_embedded_jpeg(path)
+    return (None, reason) if jpeg is None else as_reference(jpeg, mosaic)
+
+
+def as_reference(jpeg: UInt8[np.ndarray, "h w 3"], mosaic: RawImage) -> tuple[UInt8[np.ndarray, "u v 3"] | None, str]:
+    """Return (the upright `jpeg` as the sensor lies, ""), or (None, why not) if it does not have the size of `mosaic`."""
+    picture: UInt8[np.ndarray, "u v 3"] = turned_back(jpeg, mosaic.orientation)
+    if picture.shape[:2] != mosaic.raw.shape:
+        sizes = (f"{height}x{width}" for height, width in (picture.shape[:2], mosaic.raw.shape))
+        return None, "its embedded JPEG has {} pixels, its mosaic {}".format(*sizes)
+    return picture, ""
 
 
 # ---------------------------------------------------------------- pixels
 
 
 def planes_of(picture: Picture) -> Float[Tensor, "1 3 h w"]:
-    """In [0, 1], channel by channel, so that nothing larger than the result is made."""
+    """Return `picture` in [0, 1]. It is converted channel by channel, to allocate no more than the result."""
     planes = torch.empty(1, 3, *picture.shape[:2])
     for channel in range(3):
         planes[0, channel] = torch.from_numpy(np.ascontiguousarray(picture[..., channel]))
@@ -99,14 +122,11 @@ def planes_of(picture: Picture) -> Float[Tensor, "1 3 h w"]:
 
 
 def picture_of(planes: Float[Tensor, "1 3 h w"], depth: type[np.uint8] | type[np.uint16]) -> Picture:
-    """`planes`, clipped to [0, 1], as whole numbers. Raises `ValueError` where they hold what is no number."""
+    """Return `planes`, clipped to [0, 1], as whole numbers. Raises `ValueError` if they are not finite."""
     picture: Picture = np.empty((*planes.shape[-2:], 3), depth)
     for channel in range(3):
         scaled = planes[0, channel].clamp(0, 1).mul_(np.iinfo(depth).max).round_().cpu()
         if not bool(torch.isfinite(scaled).all()):
-            raise ValueError("expected numbers in the picture, got NaN; check the EXIF values and the ISP's weights")
+            raise ValueError("expected finite pixels, got NaN; check the EXIF values and the ISP's weights")
         picture[..., channel] = scaled.numpy()
     return picture
-
-
-# ---------------------------------------------------------------- EXIF

@@ -1,4 +1,4 @@
-"""The JSON file beside a mosaic of `isp.apply inverse`: what `forward` must know of it, validated."""
+"""The JSON file beside a mosaic of `isp.apply inverse`: the validated metadata that `forward` needs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from isp.camera import Camera
 from isp.cfa import Pattern
 from isp.files.whole import replace_file
 
-Number = Annotated[float, Field(ge=-1e6, le=1e6)]
-Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
-Level = Annotated[float, Field(ge=0, le=65535)]
-Matrix = tuple[
-    tuple[Number, Number, Number],
-    tuple[Number, Number, Number],
-    tuple[Number, Number, Number],
-]
+# Files can hold anything, so these kinds are bounded, unlike those of profiles and recipes.
+BoundedNumber = Annotated[float, Field(ge=-1e6, le=1e6)]
+BoundedPositive = Annotated[float, Field(ge=1e-9, le=1e9)]
+RawLevel = Annotated[float, Field(ge=0, le=65535)]
+BoundedRow = tuple[BoundedNumber, BoundedNumber, BoundedNumber]
+BoundedMatrix = tuple[BoundedRow, BoundedRow, BoundedRow]
 
 
 class _Part(BaseModel):
@@ -28,19 +26,19 @@ class _Part(BaseModel):
 
 
 class CameraRecord(_Part):
-    """`Camera.to_json` of one shot whose levels are known. Every key stands there; null means unknown."""
+    """`Camera.to_json` of one shot whose levels are known. Every key is required; null means unknown."""
 
     name: str
     cfa: Pattern
-    white_balance: tuple[Positive, Positive, Positive]
-    sensor_to_linear: Matrix
-    xyz_to_sensor: Matrix | None
-    black: tuple[Level, Level, Level]
-    white: Level
-    iso: Positive | None
-    exposure_s: Positive | None
-    f_number: Positive | None
-    focal_mm: Positive | None
+    white_balance: tuple[BoundedPositive, BoundedPositive, BoundedPositive]
+    sensor_to_linear: BoundedMatrix
+    xyz_to_sensor: BoundedMatrix | None
+    black: tuple[RawLevel, RawLevel, RawLevel]
+    white: RawLevel
+    iso: BoundedPositive | None
+    exposure_s: BoundedPositive | None
+    f_number: BoundedPositive | None
+    focal_mm: BoundedPositive | None
 
     @model_validator(mode="after")
     def _can_be_used(self) -> CameraRecord:
@@ -52,14 +50,15 @@ class CameraRecord(_Part):
 
 
 class Sidecar(_Part):
-    """What a mosaic is.
+    """The metadata of a mosaic.
 
-    size         (height, width) of the mosaic, which lies as the sensor lies
-    camera       of the shot
+    size         (height, width) of the mosaic, as the sensor lies
+    camera       the camera of the shot
     orientation  the EXIF number that turns it upright
-    model        of the camera that took the photograph, as "make/model"; empty where unknown
-    source       the photograph's file name
-    isp          the ISP behind it; weights: the SHA-256 digests of its weight files
+    model        "make/model" of the camera that took the photograph, empty if unknown
+    source       the file name of the photograph
+    isp          the name of the ISP that made it
+    weights      the SHA-256 digests of the weight files of that ISP
     """
 
     size: tuple[int, int]
@@ -71,6 +70,7 @@ class Sidecar(_Part):
     weights: tuple[str, ...]
 
     def shot(self) -> Camera:
+        """Return the camera of the shot."""
         return Camera.from_json(self.camera.model_dump_json())
 
 
@@ -85,7 +85,7 @@ def write(
     isp: str,
     weights: tuple[str, ...],
 ) -> None:
-    """Writes a sidecar, whole or not at all."""
+    """Write a sidecar, whole or not at all."""
     record = {
         "size": size,
         "camera": json.loads(camera.to_json()),
@@ -99,12 +99,15 @@ def write(
 
 
 def read(path: Path) -> Sidecar:
-    """Raises `FileNotFoundError` for a missing file, `ValueError` with the first problem for whatever is no sidecar."""
+    """Read a sidecar.
+
+    Raises `FileNotFoundError` for a missing file, `ValueError` with the first problem if it is not a valid sidecar.
+    """
     try:
         return Sidecar.model_validate_json(path.read_bytes())
     except FileNotFoundError as cause:
         raise FileNotFoundError(
-            f"{path}: expected the sidecar of isp.apply inverse there, got nothing; copy it along with the mosaic"
+            f"{path}: expected the sidecar of isp.apply inverse, got no file; copy it along with the mosaic"
         ) from cause
     except OSError as cause:
         raise ValueError(f"{path}: expected a readable sidecar, got an error ({cause.strerror}); check it") from cause
@@ -112,7 +115,7 @@ def read(path: Path) -> Sidecar:
         first, *others = problem.errors()
         where = ".".join(map(str, first["loc"])) or "the file"
         more = f" (and {len(others)} more problems)" if others else ""
-        said = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ")
         raise ValueError(
-            f"{path}: expected a sidecar of isp.apply inverse, got in {where}: {said}{more}; make it again"
+            f"{path}: expected a sidecar of isp.apply inverse, got in {where}: {message}{more}; run isp.apply inverse again"
         ) from problem

@@ -1,4 +1,4 @@
-"""The directories of TIFF files, many RAW formats among them: what each picture is, and where its bytes lie."""
+"""Reads the directories of TIFF files, which many RAW formats are: the tags of each picture, and where its bytes are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmap import mmap
 
 Page = dict[str, tuple[int, ...]]
 
-STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _TAGS = {
@@ -18,13 +18,13 @@ _TAGS = {
 _DEFAULTS = {
     "subfile": (0,), "bits": (1,), "compression": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,),
 }  # fmt: skip
-_MOST_VALUES, _MOST_ENTRIES, _MOST_DIRECTORIES = 2**20, 4096, 100  # more is damage
+_MOST_VALUES, _MOST_ENTRIES, _MOST_DIRECTORIES = 2**20, 4096, 100  # more means damage
 
 
 def pages(data: bytes | mmap) -> list[Page]:
-    """The tags we know, page by page.
+    """Return the tags of every page, as far as this module knows them.
 
-    Raises `struct.error` where the file ends early, `ValueError` for a loop or a senseless count.
+    Raises `struct.error` if the file ends early, `ValueError` for a loop of pages or an absurd count.
     """
     layout = _layout(data)
     chain: dict[int, Page] = {}
@@ -37,14 +37,14 @@ def pages(data: bytes | mmap) -> list[Page]:
 
 
 def directories(data: bytes | mmap) -> list[Page]:
-    """Every page and sub-directory that can be reached and read; none where the bytes are no TIFF file."""
+    """Return every page and sub-directory that can be reached and read; none if the bytes are not a TIFF file."""
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return []
     layout = _layout(data)
     found: dict[int, Page] = {}
     seen: set[int] = set()
     ahead = [_first(data, layout)] if len(data) >= 8 else []
-    # What is not readable counts too, or one damaged list of sub-directories would take minutes.
+    # Unreadable directories count too, or one damaged list of sub-directories would take minutes.
     while ahead and len(seen) < _MOST_DIRECTORIES:
         at = ahead.pop()
         if at and at not in seen:
@@ -58,14 +58,13 @@ def directories(data: bytes | mmap) -> list[Page]:
 
 
 def blocks(page: Page) -> Iterator[tuple[int, int]]:
-    """(offset, length) of every strip or tile of a page."""
+    """Yield (offset, length) of every strip or tile of a page."""
     yield from zip(page.get("offsets", ()), page.get("counts", ()), strict=False)
     yield from zip(page.get("tiles", ()), page.get("tile_counts", ()), strict=False)
 
 
-_Layout = tuple[
-    str, str, str, str, int
-]  # byte order, number of entries, head of an entry, offset, bytes of a short value
+# (byte order, type of the number of entries, of the head of an entry, of an offset, bytes of a value stored inline)
+_Layout = tuple[str, str, str, str, int]
 
 
 def _layout(data: bytes | mmap) -> _Layout:
@@ -80,7 +79,7 @@ def _first(data: bytes | mmap, layout: _Layout) -> int:
 
 
 def _page(data: bytes | mmap, at: int, layout: _Layout) -> tuple[Page, int]:
-    """(its tags, where the next page stands)"""
+    """Return (the tags of the page at offset `at`, the offset of the next page)."""
     order, count, entry, offset, inline = layout
     step = struct.calcsize(order + entry) + inline
     page: Page = dict(_DEFAULTS)

@@ -65,8 +65,12 @@ def write_dng(
     exif=EXIF,
     make: str = "Maker",
     model: str = "Camera 1",
+    jpeg: tuple[bytes, int, int] | None = None,
 ) -> bytes:
-    """A DNG of a mosaic; `black` in the order of the 2x2 cell, `active` is (top, left, bottom, right)."""
+    """A DNG of a mosaic; `black` in the order of the 2x2 cell, `active` is (top, left, bottom, right).
+
+    `jpeg` is (the camera's JPEG inside it, its height, its width).
+    """
     data = raw.astype("<u2").tobytes()
     tags = {
         254: ("long", [0]), 256: ("long", [raw.shape[1]]), 257: ("long", [raw.shape[0]]), 258: ("short", [16]),
@@ -87,7 +91,22 @@ def write_dng(
     exif_at = 8 + len(_directory(tags, 8))
     optics = _directory(exif, exif_at)
     tags[34665], tags[273] = ("long", [exif_at]), ("long", [exif_at + len(optics)])
-    return b"II*\0" + struct.pack("<I", 8) + _directory(tags, 8) + optics + data
+    first = bytearray(_directory(tags, 8))
+    content = optics + data
+    if jpeg is not None:
+        preview, height, width = jpeg
+        content += b"\0" * (len(content) % 2)
+        at = 8 + len(first) + len(content)
+        page = {
+            254: ("long", [1]), 256: ("long", [width]), 257: ("long", [height]), 258: ("short", [8, 8, 8]),
+            259: ("short", [7]), 262: ("short", [6]), 273: ("long", [0]), 277: ("short", [3]), 278: ("long", [height]),
+            279: ("long", [len(preview)]),
+        }  # fmt: skip
+        page[273] = ("long", [at + len(_directory(page, at))])
+        content += _directory(page, at) + preview
+        end = 2 + 12 * len(tags)  # of the first directory, where the place of the next one stands
+        first[end : end + 4] = struct.pack("<I", at)
+    return b"II*\0" + struct.pack("<I", 8) + bytes(first) + content
 
 
 @pytest.fixture(scope="session")

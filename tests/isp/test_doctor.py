@@ -95,14 +95,14 @@ def test_every_line_on_a_dng(shot):
         "visible area": "44x56 at row 2, column 4 of 48x64",
         "CFA": "GRBG",
         "data": "pixels in all 44 rows",
-        "black": "100 110 120; 0.00% of the pixels lie below",
-        "white": "4000 (12 bits); 0.00% of the pixels lie at or above",
-        "histogram": "least {}, 0.1 % {}, median {}, 99.9 % {}, most {}".format(*visible[[0, 2, 1231, 2461, -1]]),
+        "black": "100 110 120; 0.00% of the pixels are below",
+        "white": "4000 (12 bits); 0.00% of the pixels are at or above",
+        "histogram": "minimum {}, 0.1 % {}, median {}, 99.9 % {}, maximum {}".format(*visible[[0, 2, 1231, 2461, -1]]),
         "matrix": "the file's own (sensor_to_linear)",
         "optics": "ISO 400, 1/250 s, f/2.8, 35 mm",
-        "embedded JPEG": "none that LibRaw gives (No thumbnail in file)",
+        "embedded JPEG": "none that LibRaw finds (No thumbnail in file)",
         "ISPs, forward": ", ".join(name for name in registry.names() if name != "upi/published")
-        + "; not upi/published (takes RGGB alone)",
+        + "; not upi/published (needs the CFA pattern RGGB, got GRBG)",
     }
 
 
@@ -133,10 +133,12 @@ def test_what_an_isp_lacks(shot, monkeypatch):
         "c": Limits(cfas=("BGGR",)),
         "d": "d: cannot be imported",
     }
-    monkeypatch.setattr(doctor, "_limits", lambda: limits)
+    monkeypatch.setattr(doctor, "_limits", lambda names: limits)
     said = texts(shot(exif={}))["ISPs, forward"]
     assert said == (
-        "none; not a (needs iso); not b (needs the camera's picture); not c (takes BGGR alone); not d (d: cannot be imported)"
+        "none; not a (needs iso, which is unknown); "
+        "not b (needs the sRGB picture of the same scene as a reference, got none); "
+        "not c (needs the CFA pattern BGGR, got RGGB); not d (d: cannot be imported)"
     )
 
 
@@ -147,7 +149,7 @@ def test_headerless_data_are_not_guessed_at(tmp_path):
     )  # LibRaw takes it for a camera of 768x1024 and 8 bits
     (kind,) = diagnose(path).findings
     assert kind.text.startswith(
-        "expected a RAW file, JPEG, PNG or TIFF, got 786432 bytes with the header of none; if it is"
+        "expected a RAW file, JPEG, PNG or TIFF, got 786432 bytes without a known header; if it is"
     )
 
 
@@ -159,12 +161,12 @@ def test_every_line_on_a_jpeg(photo):
     assert said.pop("data").startswith("mean of red, green, blue ")
     assert said == {
         "kind": "picture, JPEG",
-        "camera": "NIKON CORPORATION/NIKON D90; --camera d90 knows it",
+        "camera": "NIKON CORPORATION/NIKON D90; its profile: --camera d90",
         "orientation": "6, to be turned by 90 degrees clockwise",
         "size": "64x48 upright, 8 bits",
-        "colours": "no colour profile; its numbers are taken for sRGB",
+        "colours": "no colour profile; its values are assumed to be sRGB",
         "optics": "ISO 400, 1/250 s, f/2.8, 35 mm",
-        "inverse": "isp.apply inverse takes it; white balance, matrix and levels: --camera or --like",
+        "inverse": "isp.apply inverse takes it; --camera or --like set white balance, matrix and levels",
         "ISPs, inverse": ", ".join(registry.names()),
     }
     assert verdict(diagnose(photo).findings) == "good"
@@ -200,8 +202,8 @@ def test_a_picture_of_one_value_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "got 0 bytes with the header of none"),
-        (b'{"a": 1}', "got 8 bytes with the header of none"),
+        (b"", "got 0 bytes without a known header"),
+        (b'{"a": 1}', "got 8 bytes without a known header"),
         (b"\x93NUMPY\1\0v\0{", "got a NumPy array; "),
         (b"\0\0\0\x18ftypmp42" + b"\0" * 90, "got a video, or a HEIF or AVIF picture; "),
         (b"RIFF\0\0\0\0WEBPVP8 ", "got a WebP picture; save it as PNG"),
@@ -373,15 +375,15 @@ VERDICTS = {  # whole, or how it starts; SOURCES.md says what each file is
     "raw/heads/D7100_head.NEF": "not usable: expected a whole RAW file of at least 28842901 bytes, got 3477280; it is trunc",
     "raw/heads/SLT-A55V_head.ARW": "not usable: expected a whole RAW file of at least 17474560 bytes, got 1293760; it is",
     "raw/heads/EOS-1DsIII_head.CR2": "not usable: expected a whole RAW file of at least 20859768 bytes, got 339216; it is",
-    "raw/nikon_d750_crop/DSC_1339_768x512_rggb.raw": f"{NEITHER}786432 bytes with the header of none; if it is a bare mosaic",
+    "raw/nikon_d750_crop/DSC_1339_768x512_rggb.raw": f"{NEITHER}786432 bytes without a known header; if it is a bare mosaic",
     "raw/nikon_d750_crop/reference_out_gamma.png": LINEAR,
     "raw/packed/x90_3_4.npy": f"{NEITHER}a NumPy array; if it is a bare mosaic",
     "raw/packed/imx135_001.png": LINEAR,
     "raw/packed/imx135_006.png": LINEAR,
     "raw/packed/imx135_011.png": LINEAR,
-    "raw/packed/imx135_001_metadata.json": f"{NEITHER}86 bytes with the header of none",
-    "raw/packed/imx135_006_metadata.json": f"{NEITHER}86 bytes with the header of none",
-    "raw/packed/imx135_011_metadata.json": f"{NEITHER}85 bytes with the header of none",
+    "raw/packed/imx135_001_metadata.json": f"{NEITHER}86 bytes without a known header",
+    "raw/packed/imx135_006_metadata.json": f"{NEITHER}86 bytes without a known header",
+    "raw/packed/imx135_011_metadata.json": f"{NEITHER}85 bytes without a known header",
     "camera_jpeg/Nikon_D90.jpg": "good",
     "camera_jpeg/Nikon_D40.jpg": "good",
     "camera_jpeg/Samsung_S7edge_SM-G935L.jpg": "good",

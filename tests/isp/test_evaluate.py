@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, evaluate, metrics, pairs, profile
+from isp import cfa, evaluate, full_size, metrics, pairs, profile, registry
+from isp.contract import Limits
 from isp.rng import generator
 
 
@@ -100,3 +101,34 @@ def test_virtual_cameras_need_no_data(capsys):
     assert table["a7r3-virtual"]["raw"][0] > table["d90-virtual"]["raw"][0] + 3
     assert evaluate.main(["--isp", "rsblur/a7r3", "--virtual", "a7r4-virtual"]) == 1
     assert 'did you mean "a7r3-virtual"' in capsys.readouterr().err
+
+
+def test_an_isp_that_needs_a_reference_gets_the_cameras_picture(folder, reference_isp, monkeypatch, capsys):
+    monkeypatch.setattr(full_size, "STRIP_ROWS", 24)
+    even = ["--protocol", "official", "--crop", "48"]
+    assert evaluate.main(["--isp", reference_isp, "--data", str(folder), "--json", *even]) == 0
+    table = json.loads(capsys.readouterr().out)["true"]["a7r3"]
+    assert table["srgb"] == table["cycle"] == [math.inf, pytest.approx(1)]
+    assert math.isfinite(table["raw"][0])
+    # Whole pictures of 101x120 are not multiples of 4.
+    assert evaluate.main(["--isp", reference_isp, "--data", str(folder)]) == 1
+    problem = capsys.readouterr().err
+    assert problem.startswith(f"{folder / '0.h5'}: echo: needs height and width to be multiples of 4, got 101x120; ")
+    assert problem.count("\n") == 1 and problem.count("multiples") == 1
+
+
+def test_an_isp_that_needs_what_no_pair_knows_is_one_sentence(folder, monkeypatch, capsys):
+    backend = isp.create("rsblur/a7r3")
+    backend.limits = Limits(cfas=("GRBG",), needs=("xyz_to_sensor",))
+    monkeypatch.setattr(registry, "create", lambda *_, **__: backend)
+    assert evaluate.main(["--isp", "narrow", "--data", str(folder)]) == 1
+    assert "rsblur/a7r3: needs the CFA pattern GRBG, got RGGB; choose another ISP, or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [("--shots", "0"), ("--side", "0"), ("--crop", "-1"), ("--shots", "x"), ("--device", "tpu")]
+)
+def test_wrong_options_are_usage_errors(options, capsys):
+    arguments = ["--isp", "rsblur/a7r3", "--virtual", "a7r3-virtual", *options]
+    assert evaluate.main(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import isp
-from isp import cfa, full_size, profile
+from isp import cfa, command, full_size, profile
+from isp.camera import Camera
 from isp.rng import generator
 
 GENEROUS = 10**12
@@ -41,7 +42,7 @@ def test_strips_of_parametric_isps_equal_the_whole(monkeypatch, name, pattern):
 def test_a_budget_decides_on_the_way_and_says_so(capsys, monkeypatch):
     monkeypatch.setattr(full_size, "_resident_bytes", lambda device: 0.3e9)
     camera_isp, camera, srgb = isp.create("paramisp"), a_camera(), picture(120, 160)
-    sizes = {way.said: way.peak_bytes + 0.3e9 for way in camera_isp.strategies("inverse", 1, 120, 160)}
+    sizes = {way.label: way.peak_bytes + 0.3e9 for way in camera_isp.strategies("inverse", 1, 120, 160)}
     results = {
         said: full_size.inverse(camera_isp, srgb, camera, int(size) + 1)
         for said, size in sizes.items()
@@ -60,7 +61,7 @@ def test_ways_of_24_and_42_megapixels():
 
     def chosen(height, width, memory_bytes):
         return next(
-            way.said for way in camera_isp.strategies("forward", 1, height, width) if way.peak_bytes < memory_bytes
+            way.label for way in camera_isp.strategies("forward", 1, height, width) if way.peak_bytes < memory_bytes
         )
 
     assert "float32" in chosen(4000, 6000, 8e9 - 0.65e9)  # photograph and program are there before
@@ -70,16 +71,16 @@ def test_ways_of_24_and_42_megapixels():
 
 def test_too_small_a_budget_is_one_sentence():
     with pytest.raises(
-        ValueError, match=r"paramisp/a7r3-virtual: expected [\d.]+ GB of memory .* got 0\.1 GB; allow more"
+        ValueError, match=r"paramisp/a7r3-virtual: expected at least [\d.]+ GB of memory .* got 0\.1 GB; allow more"
     ):
         full_size.inverse(isp.create("paramisp"), picture(96, 96), a_camera(), 10**8)
 
 
 def test_lines_of_progress_end_before_one(monkeypatch, capsys):
-    monkeypatch.setattr(full_size, "SECONDS_A_LINE", 0.0)
+    monkeypatch.setattr(command, "SECONDS_A_LINE", 0.0)
     full_size.inverse(isp.create("rsblur"), picture(600, 40), a_camera(), GENEROUS)
     lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"rsblur/a7r3 inverse of 600x40: in strips, [\d.]+ GB at most", lines[0])
+    assert re.fullmatch(r"rsblur/a7r3 inverse of 600x40: in strips, at most [\d.]+ GB", lines[0])
     assert [line.split(",")[0] for line in lines[1:]] == ["inverse 43%", "inverse 85%", "inverse 100%"]
 
 
@@ -106,3 +107,34 @@ def test_the_process_stays_within_its_budget():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "in strips, maps in float32" in done.stderr
     assert 0.6e9 < int(done.stdout) < asked
+
+
+# ---------------------------------------------------------------- reference pictures
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_reference_is_cut_into_the_same_strips(reference_isp, monkeypatch, count):
+    monkeypatch.setattr(full_size, "STRIP_ROWS", 24)
+    camera_isp, camera = isp.create(reference_isp), Camera.stack([a_camera()] * count)
+    reference = torch.cat([picture(76, 60), picture(76, 60).flip(2)])[:count]
+    bayer, told = cfa.mosaic(reference, camera.cfa), []
+    strategy = full_size.strategy_for(camera_isp, "forward", bayer, GENEROUS)
+    assert torch.equal(strategy.run(bayer, camera, reference, told.append), reference)
+    assert told == [24, 24, 24, 4]
+
+
+def test_both_doors_of_full_size_reach_the_reference(reference_isp):
+    camera_isp, camera, srgb = isp.create(reference_isp), a_camera(), picture(64, 48)
+    sensor = full_size.inverse(camera_isp, srgb, camera, GENEROUS)
+    bayer = cfa.mosaic(sensor, camera.cfa)
+    assert torch.equal(full_size.forward(camera_isp, bayer, camera, GENEROUS, reference=srgb), srgb)
+    with pytest.raises(ValueError, match="echo: expected a reference, got none"):
+        full_size.forward(camera_isp, bayer, camera, GENEROUS)
+
+
+def test_paramisp_ignores_a_reference_in_every_strategy():
+    camera_isp, camera = isp.create("paramisp"), a_camera()
+    bayer = cfa.mosaic(picture(64, 48), camera.cfa)
+    for strategy in camera_isp.strategies("forward", 1, 64, 48)[:2]:
+        plain = strategy.run(bayer, camera, None, lambda work: None)
+        assert torch.equal(strategy.run(bayer, camera, picture(64, 48), lambda work: None), plain)

@@ -101,24 +101,26 @@ class ParamISP:
         """At once, in strips, in strips that compute a part of the skip connection again, in strips of float16 maps."""
         network = self.networks[direction]
 
-        def at_once(image: Tensor, camera: Camera, meter: Meter) -> Tensor:
+        def at_once(image: Tensor, camera: Camera, _reference: Tensor | None, meter: Meter) -> Tensor:
             with strips.metered(network, meter):
                 return self.inverse(image, camera) if direction == "inverse" else self.forward(image, camera)
 
-        def in_strips(storage: Storage, image: Tensor, camera: Camera, meter: Meter) -> Tensor:
+        def in_strips(
+            storage: Storage, image: Tensor, camera: Camera, _reference: Tensor | None, meter: Meter
+        ) -> Tensor:
             result = strips.run(network, image, camera_for(self._matrices[direction], camera), storage, meter)
             return result if direction == "inverse" else result.clamp_(0, 1)
 
         return [
             Strategy(
-                said="at once",
+                label="at once",
                 peak_bytes=WHOLE_BYTES_A_PIXEL * count * height * width,
                 work=count * strips.work(network, height, width, None),
                 run=at_once,
             ),
             *(
                 Strategy(
-                    said=f"in strips, {storage.said}",
+                    label=f"in strips, {storage.said}",
                     peak_bytes=strips.peak_bytes(network, count, height, width, storage),
                     work=count * strips.work(network, height, width, storage),
                     run=partial(in_strips, storage),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -17,14 +18,15 @@ import torch
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from isp import cfa, color, full_size, levels, profile, registry
+from isp import cfa, color, doctor, full_size, levels, profile, registry
 from isp.apply import __main__ as apply
 from isp.apply import one_file, preview
+from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE
 from isp.contract import Limits
 from isp.files import photographs
 from isp.files.exif import optics_of, orientation_of, read_tags
-from isp.files.pictures import read_image, write_image
-from isp.files.raw import read_raw
+from isp.files.pictures import decode_jpeg, encode_jpeg, read_image, turned_back, write_image
+from isp.files.raw import read_embedded_jpeg, read_raw
 from isp.levels import bayer_of_raw
 
 PAIR = ("--isp", "rsblur/a7r3")  # parametric: loads at once, and undoes itself
@@ -43,7 +45,7 @@ def run(*arguments):
 def refused(path, *arguments):
     """The sentence why the only file cannot be used: path first, what was expected, what came, what to do."""
     code, results, lines = run(*arguments)
-    assert code == apply.BAD_DATA
+    assert code == BAD_DATA
     assert results == []
     assert lines[-1] == f"1 of 1 files could not be used: {path}"
     sentence = lines[-2]
@@ -99,10 +101,10 @@ def test_a_photograph_comes_back_from_raw(photo, out, isp, blur_px, least_db):
     picture = photograph(blur_px=blur_px)
     options = [word for field, value in OPTICS.items() for word in ("--" + field.replace("_", "-"), value)]
     code, results, _ = run("inverse", photo(picture=picture), "--isp", isp, "--out", out, *options)
-    assert code == apply.DONE
+    assert code == DONE
     assert results == [out / "photo.tif", out / "photo.json", out / "photo_preview.png"]
     code, results, _ = run("forward", out / "photo.tif", "--isp", isp, "--out", out, "--format", "png16")
-    assert (code, results) == (apply.DONE, [out / "photo.png"])
+    assert (code, results) == (DONE, [out / "photo.png"])
     found = read_image(out / "photo.png")
     assert found.dtype == np.uint16
     assert psnr_db(found, picture) > least_db
@@ -113,17 +115,17 @@ def test_the_sensor_lies_unturned_and_pictures_stand_upright(photo, out, orienta
     stored = photograph(40, 64, blur_px=2.0)
     path = photo("photo.jpg", stored, exif=exif(orientation))
     upright = read_image(path)
-    assert run("inverse", path, *PAIR, "--out", out)[0] == apply.DONE
+    assert run("inverse", path, *PAIR, "--out", out)[0] == DONE
     assert json.loads((out / "photo.json").read_text())["orientation"] == orientation
     mosaic = read_image(out / "photo.tif")
     assert mosaic.shape == stored.shape
     plain = photo("plain.jpg", stored)  # the same without EXIF
-    assert run("inverse", plain, *PAIR, "--out", out)[0] == apply.DONE
+    assert run("inverse", plain, *PAIR, "--out", out)[0] == DONE
     assert np.array_equal(mosaic, read_image(out / "plain.tif"))
     assert read_image(out / "photo_preview.png").shape == upright.shape
-    assert run("forward", out / "photo.tif", *PAIR, "--out", out)[0] == apply.DONE
+    assert run("forward", out / "photo.tif", *PAIR, "--out", out)[0] == DONE
     assert psnr_db(read_image(out / "photo.png"), upright) > 40
-    assert run("hdr", path, *PAIR, "--out", out, "--gains", "1")[0] == apply.DONE
+    assert run("hdr", path, *PAIR, "--out", out, "--gains", "1")[0] == DONE
     assert psnr_db(read_image(out / "photo_hdr.png"), upright) > 40
 
 
@@ -133,7 +135,7 @@ def test_small_and_odd_sizes(photo, out, size, isp):
     picture = photograph(*size, blur_px=2.0)
     path = photo(picture=picture)
     for arguments in (("inverse", path), ("forward", out / "photo.tif"), ("hdr", path, "--gains", "0.5,1")):
-        assert run(*arguments, "--isp", isp, "--out", out)[0] == apply.DONE
+        assert run(*arguments, "--isp", isp, "--out", out)[0] == DONE
     assert read_image(out / "photo.tif").shape == read_image(out / "photo.png").shape == picture.shape
     assert read_image(out / "photo_preview.png").shape == read_image(out / "photo_hdr.png").shape == picture.shape
     assert read_image(out / "photo_hdr_before_after.jpg").shape == (size[0], 2 * size[1], 3)
@@ -157,11 +159,11 @@ def test_every_phase(photo, out, pattern):
     red = np.zeros((12, 16, 3), np.uint8) + np.uint8([200, 20, 20])
     # Without a colour matrix the red sites alone are bright.
     options = ("--cfa", pattern, "--matrix", "1,0,0,0,1,0,0,0,1", "--white-balance", "1,1", "--black", "0")
-    assert run("inverse", photo(picture=red), *PAIR, "--out", out, *options)[0] == apply.DONE
+    assert run("inverse", photo(picture=red), *PAIR, "--out", out, *options)[0] == DONE
     cells = read_image(out / "photo.tif")[:2, :2, 0].flatten()
     assert int(cells.argmax()) == pattern.index("R")
     assert np.sort(cells)[-2] < cells.max() / 4
-    assert run("forward", out / "photo.tif", *PAIR, "--out", out)[0] == apply.DONE
+    assert run("forward", out / "photo.tif", *PAIR, "--out", out)[0] == DONE
     assert np.abs(read_image(out / "photo.png").astype(int) - red).max() <= 1
 
 
@@ -169,8 +171,8 @@ def test_grey_and_16_bit_pictures(photo, out):
     fine = photograph(blur_px=2.0).astype(np.uint16) * 257
     grey = photograph(blur_px=2.0)[..., 1]
     paths = photo("fine.png", fine), photo("grey.jpg", grey)
-    assert run("inverse", *paths, *PAIR, "--out", out)[0] == apply.DONE
-    assert run("forward", out / "fine.tif", out / "grey.tif", *PAIR, "--out", out)[0] == apply.DONE
+    assert run("inverse", *paths, *PAIR, "--out", out)[0] == DONE
+    assert run("forward", out / "fine.tif", out / "grey.tif", *PAIR, "--out", out)[0] == DONE
     assert psnr_db(read_image(out / "fine.png"), fine) > 44
     found = read_image(out / "grey.png").astype(int)
     assert np.abs(found - found[..., 1:2]).mean() < 1
@@ -186,21 +188,22 @@ def test_levels_are_the_cameras_and_unknown_ones_are_said(photo, out):
     paths = photo("white.png", white), photo("black.png", black)
     neutral = ("--white-balance", "1,1")  # so that white reaches saturation in every colour
     for options, wanted in (((), (512, 16383)), (("--black", "64", "--white", "4095"), (64, 4095))):
-        assert run("inverse", *paths, *PAIR, *neutral, *options, "--out", out, "--force")[0] == apply.DONE
+        assert run("inverse", *paths, *PAIR, *neutral, *options, "--out", out, "--force")[0] == DONE
         assert [int(read_image(out / f"{name}.tif").mean().round()) for name in ("black", "white")] == [*wanted]
     _, _, lines = run("inverse", *paths, *PAIR, "--camera", "d90", *neutral, "--out", out, "--force")
-    assert "levels: d90 has none, so black 0 and white 16383 are taken; --black and --white give others" in lines
+    assert "d90 gives no levels; using black 0, white 16383 (--black and --white set others)" in lines
     assert read_image(out / "white.tif").max() == 16383
 
 
 def test_what_is_assumed_is_said(photo, out):
     path = photo()
     lines = run("inverse", path, "--out", out)[2]
-    assert lines[0] == "isp: paramisp/a7r3-virtual, which comes with the package; --isp chooses another"
-    assert lines[1] == "camera: a7r3, which paramisp/a7r3-virtual was trained for, as none is named"
-    assert lines[2] == "white balance: red 2.739, blue 1.369, daylight of a7r3, as none is given"
+    assert lines[0] == "no --isp given; using paramisp/a7r3-virtual, which comes with the package"
+    assert lines[1] == "no --camera given; using a7r3, which paramisp/a7r3-virtual was trained for"
+    assert lines[2] == "no white balance given; using daylight of a7r3: red 2.739, blue 1.369"
     assert (
-        f"{path}: iso, exposure_s, f_number, focal_mm unknown and left out; options of these names give them" in lines
+        f"{path}: iso, exposure_s, f_number, focal_mm not in the file, so ignored; "
+        "set with --iso, --exposure-s, --f-number, --focal-mm" in lines
     )
     told = run("inverse", path, *PAIR, "--camera", "a7r3", "--white-balance", "2,1.5", "--out", out, "--force",
                "--iso", 100, "--exposure-s", 0.1, "--f-number", 2, "--focal-mm", 35)[2]  # fmt: skip
@@ -218,15 +221,13 @@ def test_an_isp_that_was_trained_for_another_camera_says_so(photo, dng, tmp_path
         (("--like", tmp_path / "other.dng"), "NIKON CORPORATION/NIKON D90"),
     ):
         lines = run("inverse", photo(), *chosen, "--out", out, "--force")[2]
-        said = (
-            f"camera: {other}; paramisp/a7r3-virtual was trained for a7r3, so that tones will be those of that camera"
-        )
+        said = f"paramisp/a7r3-virtual was trained for a7r3, not for {other}: tones will be those of a7r3"
         assert [line for line in lines if "was trained for" in line] == ([said] if other else [])
 
 
 def test_exif_gives_the_optical_values_and_options_override_them(photo, out):
     path = photo("photo.jpg", exif=exif())
-    assert run("inverse", path, *PAIR, "--out", out, "--iso", "3200")[0] == apply.DONE
+    assert run("inverse", path, *PAIR, "--out", out, "--iso", "3200")[0] == DONE
     camera = json.loads((out / "photo.json").read_text())["camera"]
     assert [camera[field] for field in OPTICS] == pytest.approx([3200, 1 / 250, 6.3, 4.2])
 
@@ -267,8 +268,10 @@ def test_like_takes_everything_but_the_optical_values_from_a_raw_file(dng, photo
     )
     path = photo("photo.jpg", exif=exif(model="Camera 2"))
     code, _, lines = run("inverse", path, *PAIR, "--like", tmp_path / "like.dng", "--out", out, "--iso", 100)
-    assert code == apply.DONE
-    assert lines[:-1] == [f"{path}: taken with Maker/Camera 2, but --like {tmp_path / 'like.dng'} with Maker/Camera 1"]
+    assert code == DONE
+    assert lines[:-1] == [
+        f"{path}: taken with Maker/Camera 2, but --like {tmp_path / 'like.dng'} was taken with Maker/Camera 1"
+    ]
     camera = json.loads((out / "photo.json").read_text())["camera"]
     assert (camera["cfa"], camera["white"], camera["black"]) == ("GBRG", 4000, [130, 110, 120])
     assert camera["white_balance"] == pytest.approx([2, 1, 1.6])
@@ -279,14 +282,14 @@ def test_a_raw_file_is_rendered_upright_with_its_exif(dng, out, tmp_path):
     linear = photograph(64, 96, blur_px=2.0).astype(np.float32) / 255 * 0.4
     raw = cfa.mosaic(torch.from_numpy(linear).permute(2, 0, 1)[None], ["RGGB"])[0, 0].numpy() * 3900 + 100
     (tmp_path / "shot.dng").write_bytes(dng(raw.astype(np.uint16), black=(100,) * 4, orientation=6))
-    assert run("forward", tmp_path / "shot.dng", *PAIR, "--out", out)[0] == apply.DONE
+    assert run("forward", tmp_path / "shot.dng", *PAIR, "--out", out)[0] == DONE
     assert read_image(out / "shot.png").shape == (96, 64, 3)
     tags, _ = read_tags(out / "shot.png")
     assert str(tags["Image Make"]) == "Maker"
     assert optics_of(tags) == pytest.approx({"iso": 400, "exposure_s": 1 / 250, "f_number": 2.8, "focal_mm": 35})
     before = read_image(out / "shot.png")
     changed = ("--white-balance", "1,1", "--matrix=1,0,0,0,1,0,0,0,1", "--black", "90,100,110", "--white", "3000")
-    assert run("forward", tmp_path / "shot.dng", *PAIR, "--out", out, "--force", *changed, "--iso", 50)[0] == apply.DONE
+    assert run("forward", tmp_path / "shot.dng", *PAIR, "--out", out, "--force", *changed, "--iso", 50)[0] == DONE
     assert np.abs(read_image(out / "shot.png").astype(int) - before).mean() > 3
     assert optics_of(read_tags(out / "shot.png")[0])["iso"] == 50
 
@@ -320,7 +323,7 @@ def test_transfer_keeps_linear_and_so_a_picture_between_true_pairs(photo, out):
     picture = photograph(blur_px=2.0)
     path = photo(picture=picture)
     both = ("--from", "rsblur/a7r3", "--to", "rsblur/a7r3")
-    assert run("transfer", path, *both, "--to-camera", "d90", "--out", out)[0] == apply.DONE
+    assert run("transfer", path, *both, "--to-camera", "d90", "--out", out)[0] == DONE
     assert psnr_db(read_image(out / "photo_transfer.png"), picture) > 40
     # Another response is another picture, but grey stays grey.
     grey = photo("grey.png", np.stack([picture[..., 1]] * 3, 2))
@@ -335,7 +338,7 @@ def test_transfer_keeps_linear_and_so_a_picture_between_true_pairs(photo, out):
 
 def test_hdr_lifts_shadows_and_keeps_highlights(photo, out):
     ramp = np.tile(np.linspace(0, 250, 160).astype(np.uint8)[None, :, None], (120, 1, 3))
-    assert run("hdr", photo(picture=ramp), *PAIR, "--out", out)[0] == apply.DONE
+    assert run("hdr", photo(picture=ramp), *PAIR, "--out", out)[0] == DONE
     found = read_image(out / "photo_hdr.png").astype(int)
     assert found[:, 10:40].mean() > ramp[:, 10:40].mean() + 15
     assert found[:, 150].mean() < 250
@@ -345,13 +348,13 @@ def test_hdr_lifts_shadows_and_keeps_highlights(photo, out):
 def test_hdr_renders_raw_beyond_saturation(photo, out, monkeypatch):
     seen = []
 
-    def forward(camera_isp, bayer, camera, memory_bytes):
+    def forward(camera_isp, bayer, camera, memory_bytes, *, reference):
         seen.append(float(bayer.max()))
         return camera_isp.forward(bayer, camera)
 
     monkeypatch.setattr(full_size, "forward", forward)
     path = photo(picture=np.full((16, 16, 3), 250, np.uint8))
-    assert run("hdr", path, *PAIR, "--out", out)[0] == apply.DONE
+    assert run("hdr", path, *PAIR, "--out", out)[0] == DONE
     assert len(seen) == 4
     assert [value / seen[0] * 0.1 for value in seen] == pytest.approx([0.1, 1.4, 2.7, 4.0], rel=1e-4)
     assert seen[-1] > 1
@@ -359,7 +362,7 @@ def test_hdr_renders_raw_beyond_saturation(photo, out, monkeypatch):
 
 def test_before_and_after_side_by_side_at_most_2000_px_wide(photo, out):
     path = photo("photo.jpg", cv2.resize(photograph(), (1300, 975)), exif=exif(6))
-    assert run("hdr", path, *PAIR, "--out", out, "--gains", "4")[0] == apply.DONE
+    assert run("hdr", path, *PAIR, "--out", out, "--gains", "4")[0] == DONE
     both = read_image(out / "photo_hdr_before_after.jpg")
     assert both.shape == (1300, 2 * 975, 3)
     before = read_image(path)
@@ -369,19 +372,98 @@ def test_before_and_after_side_by_side_at_most_2000_px_wide(photo, out):
     assert (wide[:, :750].max(), wide[:, 750:].min()) == (0, 255)
 
 
+# ---------------------------------------------------------------- an ISP that needs a reference picture
+
+
+@pytest.fixture
+def shot_with(dng, tmp_path):
+    """Writes a DNG of 64x96 whose embedded JPEG is the given picture, None for none, and returns its path."""
+
+    def write(picture, orientation=1):
+        mosaic = photograph(64, 96)[..., 1].astype(np.uint16) * 16
+        jpeg = None if picture is None else (encode_jpeg(picture, 95), *picture.shape[:2])
+        (tmp_path / "shot.dng").write_bytes(dng(mosaic, orientation=orientation, jpeg=jpeg))
+        return tmp_path / "shot.dng"
+
+    return write
+
+
+@pytest.mark.parametrize("command", [("hdr", "--gains", "1", "--isp"), ("transfer", "--from", "rsblur", "--to")])
+@pytest.mark.parametrize("size", [(120, 160), (37, 5)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_transfer_and_hdr_give_the_photograph(photo, out, monkeypatch, reference_isp, command, size, orientation):
+    monkeypatch.setattr(full_size, "STRIP_ROWS", 24)
+    path = photo("photo.jpg", photograph(*size), exif=exif(orientation))
+    code, results, _ = run(*command, reference_isp, path, "--out", out)
+    assert code == DONE
+    found, upright = read_image(results[0]).astype(int), read_image(path)
+    # Fusing one picture rounds.
+    assert found.shape == upright.shape and np.abs(found - upright).max() <= (command[0] == "hdr")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_forward_gives_the_jpeg_inside_a_raw_file(shot_with, out, monkeypatch, reference_isp, orientation):
+    monkeypatch.setattr(full_size, "STRIP_ROWS", 24)
+    picture = photograph(64, 96, blur_px=2.0)
+    path = shot_with(picture, orientation)
+    assert doctor_takes(path, reference_isp)
+    assert run("forward", path, "--isp", reference_isp, "--out", out)[0] == DONE
+    # A camera stores it as the sensor lies; LibRaw marks it with the orientation of the shot.
+    rendered = read_image(out / "shot.png")
+    assert np.array_equal(turned_back(rendered, orientation), decode_jpeg(encode_jpeg(picture, 95)))
+    assert np.array_equal(rendered, read_embedded_jpeg(path))
+
+
+def doctor_takes(path, isp):
+    """Whether the doctor lists the ISP among those that can render a mosaic."""
+    (finding,) = (finding for finding in doctor.diagnose(path).findings if finding.topic == "ISPs, forward")
+    return isp in finding.text.partition(";")[0].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [
+        (None, r"No thumbnail in file|JPEG"),
+        ((32, 48), "its embedded JPEG has 32x48 pixels, its mosaic 64x96"),
+        ((96, 64), "its embedded JPEG has 96x64 pixels, its mosaic 64x96"),
+    ],
+)
+def test_without_a_usable_jpeg_doctor_and_forward_agree(shot_with, out, reference_isp, size, why):
+    path = shot_with(None if size is None else photograph(*size))
+    assert not doctor_takes(path, reference_isp)
+    assert doctor_takes(path, "rsblur/a7r3")
+    sentence = refused(path, "forward", path, "--isp", reference_isp, "--out", out)
+    assert f"{path}: echo: needs the sRGB picture of the same scene as a reference, got none (" in sentence
+    assert re.search(why, sentence) and sentence.endswith("); choose another ISP")
+
+
+def test_a_mosaic_of_inverse_holds_no_reference(photo, out, reference_isp):
+    assert run("inverse", photo(), "--isp", reference_isp, "--out", out)[0] == DONE
+    mosaic = out / "photo.tif"
+    assert not doctor_takes(mosaic, reference_isp)
+    sentence = refused(mosaic, "forward", mosaic, "--isp", reference_isp, "--out", out / "again")
+    assert "got none (a mosaic of isp.apply inverse holds no picture); choose another ISP" in sentence
+
+
+def test_a_raw_file_with_a_json_file_beside_it_is_no_mosaic_of_apply(shot_with, reference_isp):
+    path = shot_with(photograph(64, 96))
+    path.with_suffix(".json").write_text("{}")
+    assert doctor_takes(path, reference_isp)
+
+
 # ---------------------------------------------------------------- nothing is overwritten, files are independent
 
 
 def test_nothing_is_overwritten_silently(photo, out):
     path = photo()
-    assert run("inverse", path, *PAIR, "--out", out)[0] == apply.DONE
+    assert run("inverse", path, *PAIR, "--out", out)[0] == DONE
     (out / "photo.json").write_text("mine")
     (out / "photo.tif").unlink()
     code, results, lines = run("inverse", path, *PAIR, "--out", out)
-    assert (code, results) == (apply.USAGE, [])
-    assert lines == [f"{out / 'photo.json'}: expected nothing there, got a file; choose another --out, or give --force"]
+    assert (code, results) == (USAGE, [])
+    assert lines == [f"{out / 'photo.json'}: exists already; choose another --out, or replace it with --force"]
     assert not (out / "photo.tif").exists()
-    assert run("inverse", path, *PAIR, "--out", out, "--force")[0] == apply.DONE
+    assert run("inverse", path, *PAIR, "--out", out, "--force")[0] == DONE
     assert (out / "photo.json").read_text() != "mine"
     assert sorted(entry.name for entry in out.iterdir()) == ["photo.json", "photo.tif", "photo_preview.png"]
 
@@ -390,14 +472,15 @@ def test_inputs_of_one_stem_and_results_in_place_of_inputs_are_refused(photo, ou
     first, second = photo("photo.png"), photo("photo.jpg")
     for force in ((), ("--force",)):
         code, _, lines = run("inverse", first, second, *PAIR, "--out", out, *force)
-        assert code == apply.USAGE
+        assert code == USAGE
         assert lines == [
-            f"{second}: expected one file of that name, got {first} too; give it in a call with another --out"
+            f"{second}: its results would have the names of those of {first}; "
+            "run the command on it alone, with another --out"
         ]
     picture = photo("grey.tif", photograph())
     code, _, lines = run("inverse", picture, *PAIR, "--out", tmp_path, "--force")
-    assert code == apply.USAGE
-    assert "got a file to read" in lines[0]
+    assert code == USAGE
+    assert "the output would overwrite an input" in lines[0]
 
 
 def test_files_are_independent_and_the_isp_is_opened_once(photo, out, tmp_path, monkeypatch):
@@ -407,12 +490,12 @@ def test_files_are_independent_and_the_isp_is_opened_once(photo, out, tmp_path, 
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xffnonsense")
     paths = photo("a.png"), tmp_path / "bad.jpg", tmp_path / "missing.png", photo("b.png")
     code, results, lines = run("inverse", *paths, *PAIR, "--out", out)
-    assert code == apply.BAD_DATA
+    assert code == BAD_DATA
     assert [path.name for path in results if path.suffix == ".tif"] == ["a.tif", "b.tif"]
     assert lines[-1] == f"2 of 4 files could not be used: {paths[1]}, {paths[2]}"
     assert sum(line.startswith((f"{paths[1]}: expected", f"{paths[2]}: expected")) for line in lines) == 2
     assert len(opened) == 1
-    assert run("transfer", paths[0], paths[3], "--from", "rsblur", "--to", "rsblur", "--out", out)[0] == apply.DONE
+    assert run("transfer", paths[0], paths[3], "--from", "rsblur", "--to", "rsblur", "--out", out)[0] == DONE
     assert len(opened) == 2
 
 
@@ -433,30 +516,32 @@ def test_files_are_independent_and_the_isp_is_opened_once(photo, out, tmp_path, 
 )  # fmt: skip
 def test_wrong_options_are_refused_before_any_work(photo, out, options):
     code, results, lines = run("inverse", photo(), "--out", out, *PAIR, *options)
-    assert (code, results) == (apply.USAGE, [])
+    assert (code, results) == (USAGE, [])
     assert not out.exists()
     assert "expected" in lines[-1] or "choose from" in lines[-1] or "not allowed with" in lines[-1]
 
 
 @pytest.mark.parametrize("options", [("--format", "gif"), ("--quality", "0"), ("--gains", "1,0"), ("--gains", "")])
 def test_wrong_ways_of_writing_are_refused(photo, out, options):
-    assert run("hdr", photo(), "--out", out, *PAIR, *options)[0] == apply.USAGE
+    assert run("hdr", photo(), "--out", out, *PAIR, *options)[0] == USAGE
 
 
 def test_a_matrix_can_be_given_where_the_profile_has_none(photo, out):
     own = ("--white-balance", "2,1.5", "--matrix=1,0,0,0,1,0,0,0,1")
-    assert run("inverse", photo(), *PAIR, "--camera", "rsblur", *own, "--out", out)[0] == apply.DONE
+    assert run("inverse", photo(), *PAIR, "--camera", "rsblur", *own, "--out", out)[0] == DONE
     camera = json.loads((out / "photo.json").read_text())["camera"]
     assert camera["sensor_to_linear"] == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    assert run("inverse", photo(), *PAIR, "--camera", "s7", *own[:2], "--out", out, "--force")[0] == apply.DONE
+    assert run("inverse", photo(), *PAIR, "--camera", "s7", *own[:2], "--out", out, "--force")[0] == DONE
 
 
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        (Limits(cfas=("GRBG",)), "needs the CFA pattern GRBG, got RGGB; choose another --isp"),
-        (Limits(needs=("iso", "f_number")), "needs a known iso, f_number, got none; give --iso, --f-number, or choose"),
-        (Limits(needs_reference=True), "needs the sRGB image of the same scene"),
+        (Limits(cfas=("GRBG",)), "needs the CFA pattern GRBG, got RGGB; choose another ISP"),
+        (
+            Limits(needs=("iso", "f_number")),
+            "needs iso, f_number, which are unknown; give --iso, --f-number, or choose",
+        ),
     ],
 )
 def test_limits_of_an_isp_are_kept(photo, out, monkeypatch, limits, said):
@@ -471,7 +556,7 @@ def test_an_isp_gets_the_multiple_it_needs(photo, out, monkeypatch):
     whole, sizes = registry.create("rsblur"), []
 
     def noting(run_it):
-        return lambda image, camera: sizes.append(tuple(image.shape[-2:])) or run_it(image, camera)
+        return lambda image, camera, **_: sizes.append(tuple(image.shape[-2:])) or run_it(image, camera)
 
     narrow = SimpleNamespace(
         name="narrow",
@@ -482,7 +567,7 @@ def test_an_isp_gets_the_multiple_it_needs(photo, out, monkeypatch):
     )
     monkeypatch.setattr(registry, "create", lambda *_, **__: narrow)
     picture = photograph(37, 5, blur_px=2.0)
-    assert run("hdr", photo(picture=picture), "--isp", "narrow", "--gains", "1", "--out", out)[0] == apply.DONE
+    assert run("hdr", photo(picture=picture), "--isp", "narrow", "--gains", "1", "--out", out)[0] == DONE
     assert sizes == [(48, 16), (48, 16)]
     assert psnr_db(read_image(out / "photo_hdr.png"), picture) > 36
 
@@ -532,11 +617,11 @@ def test_where_results_cannot_be_written_none_stay_and_no_more_is_tried(photo, o
     paths = photo("first.png"), photo("second.png")
     command = (*command, *paths, *PAIR, "--out", out)
     code, listed, _ = run(*command)
-    assert code == apply.DONE
+    assert code == DONE
     # What is there stays, and is whole.
     kept = {result: result.read_bytes() for result in listed}
     with files_of_at_most(1000):
-        assert run(*command, "--force")[0] == apply.BAD_DATA
+        assert run(*command, "--force")[0] == BAD_DATA
     assert {result: result.read_bytes() for result in out.iterdir()} == kept
     first, second, *_ = map(len, kept.values())
     assert command[0] == "inverse" or first < second
@@ -545,10 +630,10 @@ def test_where_results_cannot_be_written_none_stay_and_no_more_is_tried(photo, o
     # The disk is full before the first result of all, or between the two of the first photograph.
     with files_of_at_most(first // 2 if command[0] == "inverse" else (first + second) // 2):
         code, listed, lines = run(*command)
-    assert (code, listed) == (apply.BAD_DATA, [])
+    assert (code, listed) == (BAD_DATA, [])
     assert lines[-1] == (
-        f"--out {out}: expected to write the results of {paths[0]}, got: File too large; "
-        "mend that, or choose another; what is listed is whole, give the other files again"
+        f"--out {out}: cannot write the results of {paths[0]}: File too large; fix that or choose another --out; "
+        "the files listed above are complete, run the command again for the rest"
     )
     assert not any(str(paths[1]) in line for line in lines)
     assert list(out.iterdir()) == []
@@ -559,7 +644,7 @@ def test_an_interruption_is_130(photo, out, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(one_file, "inverse", interrupted)
-    assert run("inverse", photo(), *PAIR, "--out", out)[0] == apply.INTERRUPTED
+    assert run("inverse", photo(), *PAIR, "--out", out)[0] == INTERRUPTED
 
 
 @pytest.mark.parametrize(("command", "name"), [("forward", "photo.png"), ("inverse", "shot.NEF"), ("hdr", "shot.dng")])
@@ -618,7 +703,7 @@ def mutations():
 
 
 def test_every_wrong_sidecar_is_one_sentence(photo, out):
-    assert run("inverse", photo(), *PAIR, "--out", out)[0] == apply.DONE
+    assert run("inverse", photo(), *PAIR, "--out", out)[0] == DONE
     mosaic, sidecar = out / "photo.tif", out / "photo.json"
     record = json.loads(sidecar.read_text())
     texts = [json.dumps(changed(record, path, value)) for path, value in mutations()]
@@ -684,12 +769,12 @@ def check_damage(command, path, out):
         path.write_bytes(content)
         code, listed, lines = run(command, path, *PAIR, "--out", out, "--force")
         outcomes.add(code)
-        if code == apply.DONE:
+        if code == DONE:
             assert all(result.stat().st_size for result in listed)
         else:
-            assert code == apply.BAD_DATA
+            assert code == BAD_DATA
             assert str(path) in lines[-2] and ": expected" in lines[-2] and "\n" not in lines[-2]
-    assert apply.BAD_DATA in outcomes
+    assert BAD_DATA in outcomes
 
 
 # ---------------------------------------------------------------- real files
@@ -708,12 +793,12 @@ def test_a_camera_jpeg_there_and_back(real, out, tmp_path, name, orientation, re
         path = tmp_path / f"{name}.jpg"
         whole.crop((1200, 900, 1501, 1101)).save(path, quality=97, exif=whole.info["exif"])
     code, _, lines = run("inverse", path, *PAIR, "--out", out)
-    assert code == apply.DONE
+    assert code == DONE
     assert any(remark in line for line in lines)
     record = json.loads((out / f"{name}.json").read_text())
     assert (record["orientation"], record["size"]) == (orientation, [201, 301])
     assert all(record["camera"][field] for field in OPTICS)
-    assert run("forward", out / f"{name}.tif", *PAIR, "--out", out)[0] == apply.DONE
+    assert run("forward", out / f"{name}.tif", *PAIR, "--out", out)[0] == DONE
     assert psnr_db(read_image(out / f"{name}.png"), read_image(path)) > least_db
 
 
@@ -721,7 +806,7 @@ def test_a_camera_jpeg_there_and_back(real, out, tmp_path, name, orientation, re
 def test_a_real_raw_file_becomes_a_picture(real, out, name):
     path = real(f"raw/{name}")
     code, (result,), _ = run("forward", path, *PAIR, "--out", out, "--format", "jpg")
-    assert code == apply.DONE
+    assert code == DONE
     picture = read_image(result)
     assert picture.shape[:2] == read_raw(path).raw.shape
     assert 20 < picture.mean() < 200

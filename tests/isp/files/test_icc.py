@@ -81,7 +81,7 @@ def test_colours_are_those_of_primaries_and_curves(tagged, suffix, name):
     found = read_photograph(path)
     assert np.abs(found.picture - expected).max() < 1.6
     assert np.abs(found.picture.astype(int) - read_image(path)).max() > 8
-    assert found.warnings == (f"{path}: {name}, which isp.apply converts to sRGB",)
+    assert found.warnings == (f"{path}: {name}; isp.apply converts it to sRGB",)
 
 
 def test_srgb_keeps_every_number(tagged):
@@ -95,10 +95,10 @@ def test_srgb_keeps_every_number(tagged):
 
 def test_grey_profiles_and_damage_are_said_and_left_out(tagged):
     for content, says in (
-        (profile("Dot Gain 20%", *SPACES["Display P3"], space=b"GRAY"), "got Dot Gain 20%, of GRAY; its numbers are"),
+        (profile("Dot Gain 20%", *SPACES["Display P3"], space=b"GRAY"), "got Dot Gain 20% (GRAY); its values are"),
         (
             b"no profile at all",
-            "expected a colour profile that can be read, got damage; its numbers are taken for sRGB",
+            "expected a readable colour profile, got a damaged one; its values are assumed to be sRGB",
         ),
     ):
         found = read_photograph(tagged(content=content))
@@ -113,7 +113,7 @@ def test_exif_alone_can_say_adobe_rgb(tmp_path):
     path = tmp_path / "photo.jpg"
     Image.fromarray(scene()).save(path, exif=block)
     (warning,) = read_photograph(path).warnings
-    assert "Adobe RGB by its EXIF, without a profile; its numbers are taken for sRGB" in warning
+    assert "Adobe RGB by its EXIF, without a profile; its values are assumed to be sRGB" in warning
 
 
 def test_no_damage_to_a_profile_makes_more_than_a_sentence(tagged):
@@ -153,6 +153,6 @@ def test_large_pictures_are_no_bombs(tagged):
 def test_apply_and_doctor_say_it(tagged, tmp_path, capsys):
     path = tagged()
     assert doctor.main([str(path)]) == doctor.DONE
-    assert "colours:       Adobe RGB (1998), which isp.apply converts to sRGB" in capsys.readouterr().out
+    assert "colours:       Adobe RGB (1998); isp.apply converts it to sRGB" in capsys.readouterr().out
     assert apply.main(["inverse", str(path), "--isp", "rsblur/a7r3", "--out", str(tmp_path / "raw")]) == apply.DONE
-    assert f"{path}: Adobe RGB (1998), which isp.apply converts to sRGB" in capsys.readouterr().err
+    assert f"{path}: Adobe RGB (1998); isp.apply converts it to sRGB" in capsys.readouterr().err
