@@ -43,7 +43,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         for pattern, name in zip(self.cfa, self.name, strict=False):
-            _cfa.check(pattern, of=f'camera "{name}"')
+            _cfa.check(pattern, owner=f'camera "{name}"')
         for field, tensor in self._tensors():
             if len(tensor) != len(self):
                 raise ValueError(f"Camera.{field}: expected {len(self)} rows (one for each cfa), got {len(tensor)}")

@@ -90,8 +90,8 @@ def _half_size_luminance(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Lumi
     """(R + 2 G + B) / 4 of each cell of the mosaic, white-balanced, display-encoded."""
     height, width = (side // 2 * 2 for side in raw.shape)
     total = np.zeros((height // 2, width // 2), np.float32)
-    for site, colour in enumerate(cfa.channels(camera.cfa[0])):
-        total += _balanced(raw[site // 2 : height : 2, site % 2 : width : 2], camera, colour)
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
+        total += _balanced(raw[:height, :width][rows, columns], camera, colour)
     return _encoded(total / 4)
 
 
@@ -100,8 +100,7 @@ def _full_size_luminance(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Lumi
     import cv2
 
     balanced = np.empty(raw.shape, np.float32)
-    for site, colour in enumerate(cfa.channels(camera.cfa[0])):
-        rows, columns = slice(site // 2, None, 2), slice(site % 2, None, 2)
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
         balanced[rows, columns] = _balanced(raw[rows, columns], camera, colour)
     blurred: Luminance = cv2.GaussianBlur(balanced, (3, 3), 0.8, borderType=cv2.BORDER_REFLECT_101)
     return _encoded(blurred)
