@@ -20,7 +20,7 @@ from isp.files.pictures import UNTURN, turned_back
 COARSE_SIDE = 512  # px of the RAW's longer side while orientation, scale and position are unknown
 COARSE_LOW_PX, BLOCK_LOW_PX = 6.0, 4.0  # standard deviation of the blur that is subtracted
 LEAST_COARSE = 0.35  # correlation of the whole reduced picture
-LEAST_BLOCK = 0.1  # correlation of a block at full size: noise at ISO 6400 leaves little more, yet the position is right
+LEAST_BLOCK = 0.1  # correlation of a block at full size; noise at ISO 6400 leaves little more
 LEAST_AGREEING = 0.75  # share of the blocks that must correlate, and agree on the position
 LEAST_BLOCKS = 4
 MOST_APART_PX = 0.75  # largest distance of an agreeing block from the median position

@@ -544,7 +544,9 @@ def test_usage(run, tmp_path, capsys):
 
 
 def test_help_loads_nothing_heavy():
-    statement = "import sys, isp.prepare.__main__; print(sorted({'torch', 'cv2', 'numpy', 'rawpy', 'h5py'} & {*sys.modules}))"
+    statement = (
+        "import sys, isp.prepare.__main__; print(sorted({'torch', 'cv2', 'numpy', 'rawpy', 'h5py'} & {*sys.modules}))"
+    )
     process = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, timeout=60)
     assert process.stdout == "[]\n", process.stderr
 
