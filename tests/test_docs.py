@@ -32,6 +32,102 @@ def test_a_source_is_found_in_prose():
     ]
 
 
+PLANTED = '''"""A module. It has two sentences.
+
+Source: mod2000, §1
+"""
+
+# Two lines above
+# a constant. Source: con2000, Table 1
+FIRST = (
+    1,  # inside it. Source: in2000, eq. 1
+    # on its own line. Source: own2000
+    2,
+)
+SECOND = 2  # beside it. Source: by2000, eq. 2; other2000, Fig. 3
+
+
+# Above a decorator. Source: dec2000
+@dataclass(frozen=True)
+class Outer:
+    """A class.
+
+    Source: cls2000
+    """
+
+    # A field. Source: field2000
+    field: int = 0
+
+    def method(self):
+        """Return a number, e.g. 1, by eq. 5. More follows.
+
+            1 + 1
+
+        Source: met2000, eq. 5
+        """
+        # A step. Source: step2000
+        text = "# no comment. Source: no2000"
+
+        def inner():
+            """A helper: it | helps. Source: inn2000, §2"""
+'''
+
+PLANTED_PROFILE = """# A camera. Source: top2000
+name: x
+# Its matrix.
+# Source: mat2000, Table 2
+matrix: [[1]]
+levels: {black: 1}  # assumed. Source: lev2000
+shots:
+  # Of one day. Source: day2000
+  - iso: 100
+"""
+
+
+def test_a_source_is_listed_with_the_qualified_name_that_cites_it():
+    found = {
+        key: (name, what)
+        for name, text, what in equations.prose_of_python(PLANTED, "planted")
+        for key, _ in equations.cited(text)
+    }
+    assert found == {
+        "mod2000": ("planted", "A module"),
+        "con2000": ("FIRST", "Two lines above a constant"),
+        "in2000": ("FIRST", "inside it"),
+        "own2000": ("FIRST", "on its own line"),
+        "by2000": ("SECOND", "beside it"),
+        "other2000": ("SECOND", "beside it"),
+        "dec2000": ("Outer", "Above a decorator"),
+        "cls2000": ("Outer", "A class"),
+        "field2000": ("Outer.field", "A field"),
+        "met2000": ("Outer.method", "Return a number, e.g. 1, by eq. 5"),
+        "step2000": ("Outer.method", "A step"),
+        "inn2000": ("Outer.method.inner", "A helper: it | helps"),
+    }
+
+
+def test_a_source_in_a_profile_is_listed_with_its_key():
+    found = {
+        key: (name, what)
+        for name, text, what in equations.prose_of_profile(PLANTED_PROFILE, "planted")
+        for key, _ in equations.cited(text)
+    }
+    assert found == {
+        "top2000": ("name", "A camera"),
+        "mat2000": ("matrix", "Its matrix"),
+        "lev2000": ("levels", "assumed"),
+        "day2000": ("shots", "Of one day"),
+    }
+
+
+def test_every_formula_has_a_name_that_leads_to_it():
+    """The last part of a name stands in its file, so that a search finds it; a module's name is that of its file."""
+    for source in equations.sources():
+        names = source.name.split(", ")
+        text = (ROOT / source.file).read_text(encoding="utf-8")
+        assert all(name.rpartition(".")[2] in text or name == Path(source.file).stem for name in names), source
+
+
 def test_readme_lists_every_recipe_and_every_isp():
     readme = (ROOT / "README.md").read_text()
     shelf = (ROOT / "recipes" / "README.md").read_text()

@@ -17,6 +17,7 @@ from jaxtyping import Float64
 
 Trajectory = Float64[np.ndarray, "points 2"]
 
+# How strongly the hand trembles: one value is drawn for each path.
 # Source: boracchi2012, DeblurGAN@af5ad45 (motion_blur/blur_image.py)
 ANXIETIES = (0.003, 0.005, 0.007, 0.008, 0.009, 0.01)
 
