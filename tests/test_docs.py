@@ -146,6 +146,36 @@ def test_readme_has_both_commands_on_one_line_each():
     assert 'pip install -c constraints.txt -e ".[test]" && pytest' in lines
 
 
+def paths_in(text: str) -> list[str]:
+    """Every path that a document names, without those that hold a NAME to fill in."""
+    found = re.findall(
+        r"[\w.*-]*/[\w./*-]+\.(?:py|md|yaml|bib|json|jpg)\b|\b(?:isp|blursynth|tests|docs|recipes)/[\w./-]*", text
+    )
+    return [path for path in found if "NAME" not in path]
+
+
+@pytest.mark.parametrize("document", ["docs/deviations.md", "docs/equations.md", "CONTRIBUTING.md"])
+def test_documents_name_only_what_is_in_the_repository(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    paths = paths_in(re.sub(r"\w+@\w+ \([^)]*\)", "", text))  # without files of published code
+    assert paths
+    missing = [
+        path for path in paths if not ((ROOT / path).exists() or (ROOT / document).parent.joinpath(path).exists())
+    ]
+    assert missing == []
+    assert "facts/" not in text and "shared/" not in text
+
+
+def test_a_path_that_is_not_there_is_found():
+    assert paths_in(
+        "see `isp/io.py`, facts/rsblur.md, and `isp/backends/`; not and/or, nor `isp/backends/NAME.py`"
+    ) == [
+        "isp/io.py",
+        "facts/rsblur.md",
+        "isp/backends/",
+    ]
+
+
 @pytest.mark.parametrize(
     "document", [path.relative_to(ROOT) for place in ("*", "*/*", "tests/*/*") for path in ROOT.glob(f"{place}.md")]
 )
