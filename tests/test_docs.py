@@ -1,10 +1,12 @@
 """What the documents say is what there is."""
 
+import configparser
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from blursynth.recipe import summaries
 from isp import registry
@@ -138,6 +140,27 @@ def test_readme_lists_every_recipe_and_every_isp():
         (name, variant) for name in registry.BUILT_IN for variant in registry._module(name).VARIANTS
     ):
         assert f"`{backend}/{variant}`" in readme
+
+
+def test_every_reference_is_closed():
+    for entry in re.split(
+        r"^(?=@)", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), flags=re.MULTILINE
+    ):
+        assert entry.count("{") == entry.count("}"), entry
+
+
+def test_the_citation_file_lists_every_reference():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation.keys() >= {"message", "title", "authors"}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert (citation["version"], citation["license"]) == (setup["metadata"]["version"], setup["metadata"]["license"])
+    assert all(reference.keys() >= {"type", "title", "authors", "year"} for reference in citation["references"])
+    titles = re.findall(r"^  title = \{(.+?)\},", (ROOT / "docs" / "references.bib").read_text(), re.MULTILINE)
+    plain = [re.sub("[{}]", "", title).replace("--", "\N{EN DASH}") for title in titles]
+    assert [reference["title"] for reference in citation["references"]] == plain
+    assert len(plain) == len(equations.keys())
 
 
 def test_readme_has_both_commands_on_one_line_each():
