@@ -54,7 +54,7 @@ class Pair:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width)"""
+        """Height and width in pixels."""
         with self._file() as file:
             height, width = file["raw"].shape
             return int(height), int(width)

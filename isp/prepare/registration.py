@@ -108,7 +108,7 @@ def _full_size_luminance(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Lumi
 
 
 def _balanced(values: UInt16[np.ndarray, "h w"], camera: Camera, colour: int) -> Luminance:
-    """One colour of the mosaic, black removed, white-balanced, clipped to [0, 1]."""
+    """Return one colour of the mosaic with black subtracted, white-balanced, clipped to [0, 1]."""
     if camera.black is None or camera.white is None:
         raise ValueError(f'camera "{camera.name[0]}": expected black and white levels, got none')
     black, white = float(camera.black[0, colour]), float(camera.white[0])
