@@ -1,8 +1,8 @@
-"""The operations of the published RSBlur code on one patch, written again from docs/facts as a yardstick.
+"""The operations of the published RSBlur code (rim2022) on one patch, reimplemented as a yardstick for speed.
 
-Full float passes, matrix products as broadcast sums, demosaicing masks rebuilt on every call, a float32 polynomial: what
-users of that code pay for each patch. Written from the description, not from the code; `synthesis.py` checks that it
-computes what `gopro_u` computes before it times anything.
+They have the cost of the published code: full float passes, matrix products as broadcast sums, demosaicing masks rebuilt on
+every call, a float32 polynomial. They were written from a description, not copied. `synthesis.py` checks that the result
+equals that of `gopro_u` before it times anything.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _malvar(bayer: Tensor, pattern: str) -> Tensor:
 def pair(
     blurred: Tensor, mask: Tensor, sharp: Tensor, camera: Camera, strength: float, noise: tuple[float, float] | None
 ) -> tuple[Tensor, Tensor]:
-    """(blurred, sharp) sRGB of one patch, all `h w 3`, before the border is cut; `noise` is (shot gain, read std)."""
+    """Return (blurred, sharp) sRGB of one patch, all `h w 3`, before the border is cut; `noise` is (shot gain, read std)."""
     pattern = camera.cfa[0]
     to_xyz = torch.tensor(color.LINEAR_TO_XYZ)
     from_xyz = torch.tensor(color.XYZ_TO_LINEAR)

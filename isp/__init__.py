@@ -1,7 +1,7 @@
 """Forward and inverse camera ISPs behind one contract.
 
-isp.create("paramisp")         an ISP: .inverse(srgb, camera) -> sensor, .forward(bayer, camera) -> srgb
-isp.names()                    every ISP that can be created
+isp.create("paramisp")         create an ISP: .inverse(srgb, camera) -> sensor, .forward(bayer, camera) -> srgb
+isp.names()                    list every ISP that can be created
 isp.Camera                     the metadata of a shot
 """
 
@@ -19,7 +19,7 @@ _HOMES = {"Camera": "camera", "ISP": "contract", "Limits": "contract", "create":
 
 
 def __getattr__(name: str) -> Any:
-    # Torch takes a second to import; who reads image files or asks for help must not wait for it.
+    # Torch takes a second to import; reading image files or printing --help must not wait for it.
     if name in _HOMES:
         return getattr(import_module(f"isp.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'isp' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`Camera`: what must be known of a shot to take it through an ISP, in either direction."""
+"""`Camera`: the metadata that an ISP needs of a shot, in either direction."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from isp import cfa as _cfa
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Camera:
-    """Metadata of `b` shots. Everything is float32 but the names; `None` means unknown, never 0.
+    """Metadata of `b` shots. All tensors are float32; `None` means unknown, never 0.
 
+    name              the camera's name, per shot
     cfa               one of RGGB, BGGR, GRBG, GBRG per shot, read from the top-left pixel; a batch may mix them
-    white_balance     gains that make a grey patch grey, green 1
+    white_balance     gains that make a grey patch grey; green is 1
     sensor_to_linear  3x3 applied after white balance: linear = sensor_to_linear @ (white_balance * sensor)
     xyz_to_sensor     the LibRaw coefficients from which `sensor_to_linear` can be derived (`isp.color`)
-    black, white      raw levels that stand for 0 and 1 of `sensor`; black per colour
-    iso               sensitivity, exposure_s in seconds, f_number, focal_mm the real (not 35-mm equivalent) focal length
+    black, white      the raw levels of 0 and 1 in `sensor`; black per colour
+    iso, exposure_s, f_number, focal_mm
+                      the optical parameters; exposure time in seconds, the real (not 35-mm equivalent) focal length
 
-    In a stack where only some shots know a value, the others hold NaN; a field that no shot knows stays `None`.
+    If only some shots of a stack know a value, the others hold NaN; a field that no shot knows stays `None`.
     """
 
     name: tuple[str, ...]
@@ -43,7 +45,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         for pattern, name in zip(self.cfa, self.name, strict=False):
-            _cfa.check(pattern, of=f'camera "{name}"')
+            _cfa.check(pattern, owner=f'camera "{name}"')
         for field, tensor in self._tensors():
             if len(tensor) != len(self):
                 raise ValueError(f"Camera.{field}: expected {len(self)} rows (one for each cfa), got {len(tensor)}")
@@ -54,7 +56,7 @@ class Camera:
         return len(self.cfa)
 
     def __getitem__(self, row: int) -> Camera:
-        """Shot `row` alone, as a batch of one."""
+        """Return shot `row` as a batch of one."""
         row = range(len(self))[row]
         return self._map(
             lambda tensor: tensor[row : row + 1], name=self.name[row : row + 1], cfa=self.cfa[row : row + 1]
@@ -70,11 +72,12 @@ class Camera:
         return dataclasses.replace(self, **{field: change(tensor) for field, tensor in self._tensors()}, **others)
 
     def to(self, device: torch.device | str) -> Camera:
+        """Return the same shots with all tensors on `device`."""
         return self._map(lambda tensor: tensor.to(device))
 
     @staticmethod
     def stack(cameras: Sequence[Camera]) -> Camera:
-        """One batch from several. Raises `ValueError` when there is none."""
+        """Join several batches into one. Raises `ValueError` if `cameras` is empty."""
         if not cameras:
             raise ValueError("Camera.stack: expected at least one camera, got none")
 
@@ -99,21 +102,21 @@ class Camera:
         )
 
     def crop(self, top: int, left: int) -> Camera:
-        """The camera of an image whose first `top` rows and `left` columns were cut off: the CFA phase shifts."""
+        """Return the camera of an image without its first `top` rows and `left` columns: the CFA phase shifts."""
         return dataclasses.replace(self, cfa=tuple(_cfa.shift(pattern, top, left) for pattern in self.cfa))
 
     def flip(self, axis: str, height: int, width: int) -> Camera:
-        """The camera of a `height` x `width` mosaic flipped along `axis`, "vertical" (rows) or "horizontal" (columns)."""
+        """Return the camera of a `height` x `width` mosaic flipped along its "vertical" (rows) or "horizontal" axis."""
         flipped = (_cfa.flip(pattern, axis, height, width) for pattern in self.cfa)
         return dataclasses.replace(self, cfa=tuple(flipped))
 
     def rotate(self, quarter_turns: int, height: int, width: int) -> Camera:
-        """The camera of a `height` x `width` mosaic turned counter-clockwise, as `torch.rot90(k=quarter_turns)` does."""
+        """Return the camera of a `height` x `width` mosaic turned counter-clockwise, like `torch.rot90(quarter_turns)`."""
         turned = (_cfa.rotate(pattern, quarter_turns, height, width) for pattern in self.cfa)
         return dataclasses.replace(self, cfa=tuple(turned))
 
     def to_json(self) -> str:
-        """One line of JSON for a single shot; unknown values are null. Raises `ValueError` on a batch of several."""
+        """Return one line of JSON for a single shot; unknown values are null. Raises `ValueError` for several shots."""
         if len(self) != 1:
             raise ValueError(f"Camera.to_json: expected one shot, got {len(self)}; write camera[i].to_json() for each")
         record: dict[str, Any] = {field.name: None for field in dataclasses.fields(self)}
@@ -122,7 +125,7 @@ class Camera:
 
     @staticmethod
     def from_json(text: str) -> Camera:
-        """The reverse of `to_json`. Raises `ValueError` for unknown or missing keys."""
+        """Read what `to_json` wrote. Raises `ValueError` for unknown or missing keys."""
         record = json.loads(text)
         known = {field.name for field in dataclasses.fields(Camera)}
         needed = {"name", "cfa", "white_balance", "sensor_to_linear"}

@@ -1,4 +1,4 @@
-"""The colour filter array: its four phases, mosaicking, and two ways of demosaicing: Malvar-He-Cutler, Hamilton-Adams."""
+"""The colour filter array: its four phases, mosaicking, and demosaicing by Malvar-He-Cutler and by Hamilton-Adams."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Border = Literal["phase", "replicate", "zero"]
 # ---------------------------------------------------------------- patterns
 
 
-def check(pattern: str, of: str = "cfa") -> None:
-    """Raises `ValueError` unless `pattern` is one of the four, named from the top-left pixel."""
+def check(pattern: str, owner: str = "cfa") -> None:
+    """Raise `ValueError` unless `pattern` is one of the four, read from the top-left pixel; `owner` starts the message."""
     if pattern not in PATTERNS:
-        raise ValueError(f"{of}: expected a CFA pattern out of {', '.join(PATTERNS)}, got {pattern!r}")
+        raise ValueError(f"{owner}: expected a CFA pattern out of {', '.join(PATTERNS)}, got {pattern!r}")
 
 
 def channels(pattern: str) -> tuple[int, int, int, int]:
-    """Colour index (0 red, 1 green, 2 blue) at (0,0), (0,1), (1,0), (1,1).
+    """Return the colour index (0 red, 1 green, 2 blue) at (0,0), (0,1), (1,0), (1,1).
 
     >>> channels("GRBG")
     (1, 0, 2, 1)
@@ -37,7 +37,7 @@ def channels(pattern: str) -> tuple[int, int, int, int]:
 
 
 def shift(pattern: str, top: int, left: int) -> str:
-    """The pattern seen from pixel (`top`, `left`).
+    """Return the pattern as seen from pixel (`top`, `left`).
 
     >>> shift("RGGB", 1, 0)
     'GBRG'
@@ -47,9 +47,9 @@ def shift(pattern: str, top: int, left: int) -> str:
 
 
 def flip(pattern: str, axis: str, height: int, width: int) -> str:
-    """The pattern of a flipped `height` x `width` mosaic: an odd side keeps its phase along that axis.
+    """Return the pattern of a flipped `height` x `width` mosaic: an odd side keeps its phase along that axis.
 
-    Raises `ValueError` when `axis` is neither "vertical" nor "horizontal".
+    Raises `ValueError` if `axis` is neither "vertical" nor "horizontal".
     """
     if axis not in ("vertical", "horizontal"):
         raise ValueError(f'flip: expected the axis "vertical" or "horizontal", got {axis!r}')
@@ -57,7 +57,7 @@ def flip(pattern: str, axis: str, height: int, width: int) -> str:
 
 
 def rotate(pattern: str, quarter_turns: int, height: int, width: int) -> str:
-    """The pattern of a `height` x `width` mosaic turned counter-clockwise by `quarter_turns`."""
+    """Return the pattern of a `height` x `width` mosaic turned counter-clockwise by `quarter_turns`."""
     check(pattern)
     for _ in range(quarter_turns % 4):
         # After one turn, pixel (row, column) is the old pixel (column, width - 1 - row).
@@ -65,6 +65,13 @@ def rotate(pattern: str, quarter_turns: int, height: int, width: int) -> str:
         pattern = "".join(pattern[2 * row + column] for row, column in old)
         height, width = width, height
     return pattern
+
+
+def sites(pattern: str) -> list[tuple[int, slice, slice]]:
+    """Return (colour index, rows, columns) of the four sites of the cell: `image[..., rows, columns]` has that colour."""
+    return [
+        (channel, slice(site // 2, None, 2), slice(site % 2, None, 2)) for site, channel in enumerate(channels(pattern))
+    ]
 
 
 def _rows_of(pattern: str, cfa: Sequence[str]) -> list[int]:
@@ -80,7 +87,7 @@ def _check_batch(images: Tensor, cfa: Sequence[str]) -> None:
 
 
 def mosaic(sensor: Float[Tensor, "b 3 h w"], cfa: Sequence[str]) -> Float[Tensor, "b 1 h w"]:
-    """What the photosites see: at every pixel the colour of its filter. Any size; `cfa` has one pattern, or one an image.
+    """Keep at every pixel the colour of its filter. Any size; `cfa` has one pattern for all images, or one for each.
 
     Raises `ValueError` for an unknown pattern or a wrong number of them.
     Source: rim2022, RSBlur@ae33a6c
@@ -89,16 +96,16 @@ def mosaic(sensor: Float[Tensor, "b 3 h w"], cfa: Sequence[str]) -> Float[Tensor
     bayer = torch.empty_like(sensor[:, :1])
     for image, pattern in enumerate(cfa):
         images = slice(image, image + 1) if len(cfa) > 1 else slice(None)
-        for site, channel in enumerate(channels(pattern)):
-            row, column = divmod(site, 2)
-            bayer[images, 0, row::2, column::2] = sensor[images, channel, row::2, column::2]
+        for channel, rows, columns in sites(pattern):
+            bayer[images, 0, rows, columns] = sensor[images, channel, rows, columns]
     return bayer
 
 
 def strips(height: int, rows: int, halo: int, start: int = 0) -> Iterator[tuple[slice, slice, slice]]:
-    """An image of that height from row `start` on, cut into strips of `rows`, each with `halo` rows of what is around it.
+    """Cut the rows of an image from `start` on into strips of `rows`, each with `halo` rows of its surroundings.
 
-    (where a strip lies, where it lies with its halo, where in that). Even numbers keep the CFA phase.
+    Yields (the strip in the image, the strip with its halo in the image, the strip within its halo). Even numbers keep
+    the CFA phase.
     """
     for top in range(start, height, rows):
         above, bottom = max(0, top - halo), min(height, top + rows)
@@ -106,9 +113,9 @@ def strips(height: int, rows: int, halo: int, start: int = 0) -> Iterator[tuple[
 
 
 def mirrored(image: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
-    """`image` continued at its bottom and right by mirrors that do not repeat the edge, so that the CFA phase stays.
+    """Extend `image` at the bottom and right by mirroring without repeating the edge, which keeps the CFA phase.
 
-    Mirrored again and again where it is small. Raises `ValueError` below 2x2.
+    A small image is mirrored repeatedly. Raises `ValueError` below 2x2.
     """
     if min(image.shape[-2:]) < 2:
         raise ValueError(f"expected at least 2x2 pixels, got {image.shape[-2]}x{image.shape[-1]}; give a larger image")
@@ -123,21 +130,20 @@ def mirrored(image: Float[Tensor, "b c h w"], height: int, width: int) -> Float[
 def site_gains(
     bayer: Float[Tensor, "b 1 h w"], gains: Float[Tensor, "n 3"], cfa: Sequence[str]
 ) -> Float[Tensor, "b 1 h w"]:
-    """`bayer` with every pixel multiplied by the gain of its own colour."""
+    """Multiply every pixel of the mosaic by the gain of its colour; `gains` has one row for all images, or one for each."""
     _check_batch(bayer, cfa)
     scaled = torch.empty_like(bayer)
     for image, pattern in enumerate(cfa):
         images = slice(image, image + 1) if len(cfa) > 1 else slice(None)
         gain = gains[images] if len(gains) > 1 else gains
-        for site, channel in enumerate(channels(pattern)):
-            row, column = divmod(site, 2)
-            scaled[images, 0, row::2, column::2] = bayer[images, 0, row::2, column::2] * gain[:, channel, None, None]
+        for channel, rows, columns in sites(pattern):
+            scaled[images, 0, rows, columns] = bayer[images, 0, rows, columns] * gain[:, channel, None, None]
     return scaled
 
 
 # ---------------------------------------------------------------- Malvar-He-Cutler
 
-# In eighths; every kernel is symmetric under a half turn, so correlation and convolution agree.
+# In eighths. Every kernel is symmetric under a half turn, so correlation and convolution agree.
 _Kernel = tuple[tuple[float, ...], ...]
 _GREEN_AT_RED_OR_BLUE: _Kernel = (
     (0, 0, -1, 0, 0),
@@ -155,7 +161,7 @@ DEMOSAIC_HALO = 2
 
 
 def _malvar_kernel(pattern: str, site: int, channel: int) -> Float[Tensor, "5 5"]:
-    """The kernel that estimates `channel` at cell position `site`."""
+    """Return the kernel that estimates `channel` at cell position `site`."""
     here = channels(pattern)[site]
     if here == channel:
         eighths = _IDENTITY
@@ -171,7 +177,7 @@ def _malvar_kernel(pattern: str, site: int, channel: int) -> Float[Tensor, "5 5"
 
 @cache
 def _polyphase_kernels(pattern: str) -> Float[Tensor, "12 4 3 3"]:
-    """Malvar's kernels acting on the four half-resolution planes: no masks and no work that is thrown away.
+    """Return Malvar's kernels for the four half-resolution planes: no masks, and no result is computed in vain.
 
     Output plane 4 * channel + site takes from input plane `source` at half-resolution offset (dy, dx) the tap that
     lies 2 * (dy, dx) + source - site away at full resolution.
@@ -190,10 +196,10 @@ def _polyphase_kernels(pattern: str) -> Float[Tensor, "12 4 3 3"]:
 
 
 def demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str], border: Border = "phase") -> Float[Tensor, "b 3 h w"]:
-    """Gradient-corrected linear interpolation; any size from 3x3 on, any range, nothing is clipped.
+    """Demosaic by gradient-corrected linear interpolation; at least 3x3 pixels, any range, nothing is clipped.
 
-    border="phase" mirrors without repeating the edge, which keeps every colour on its own sites: a flat colour
-    survives. "replicate" and "zero" are what published codes do and spoil the outer `DEMOSAIC_HALO` pixels.
+    border="phase" mirrors without repeating the edge, which keeps every colour on its own sites, so a flat colour
+    survives. "replicate" and "zero" are the borders of published codes; they spoil the outer `DEMOSAIC_HALO` pixels.
     Raises `ValueError` for an unknown pattern, a wrong number of them, or an image that is too small.
     Source: malvar2004, Fig. 2
     """
@@ -203,7 +209,7 @@ def demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str], border: Border
         raise ValueError(f"demosaic: expected at least 3x3 pixels, got {height}x{width}")
     mode = {"phase": "reflect", "replicate": "replicate", "zero": "constant"}[border]
     padded = functional.pad(bayer, (2, 2, 2, 2), mode=mode)
-    even = functional.pad(padded, (0, width % 2, 0, height % 2))  # never read by a pixel that is kept
+    even = functional.pad(padded, (0, width % 2, 0, height % 2))  # no pixel of the result reads this
     planes = functional.pixel_unshuffle(even, 2)
     if len(set(cfa)) == 1:
         estimated = functional.conv2d(planes, _polyphase_kernels(cfa[0]).to(planes))
@@ -217,30 +223,28 @@ def demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str], border: Border
 
 # ---------------------------------------------------------------- Hamilton-Adams
 
-EDGE_DIRECTED_HALO = 3
-
 
 def _neighbour(image: Tensor, down: int, right: int) -> Tensor:
-    """At every pixel the value `down` rows below and `right` columns to the right of it; wraps around."""
+    """Return at every pixel the value `down` rows below and `right` columns to the right of it; wraps around."""
     return torch.roll(image, (-down, -right), (-2, -1))
 
 
 def _along_the_smoother(first: Tensor, first_slope: Tensor, second: Tensor, second_slope: Tensor) -> Tensor:
-    """The estimate along whose direction the picture changes less; their mean where both change alike."""
+    """Return the estimate with the smaller slope, or their mean if the slopes are equal."""
     chosen = torch.where(first_slope < second_slope, first, second)
     return torch.where(first_slope == second_slope, (first + second) / 2, chosen)
 
 
 def edge_directed_demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str]) -> Float[Tensor, "b 3 h w"]:
-    """Adaptive colour plane interpolation; any size from 6x6 on, any range, nothing is clipped.
+    """Demosaic by adaptive colour plane interpolation; at least 6x6 pixels, any range, nothing is clipped.
 
-    Green at a red (or blue) site C, along the row or the column, whichever has the smaller slope:
+    Green at a red (or blue) site C is estimated along the row or the column, whichever has the smaller slope:
 
         estimate = (G[-1] + G[+1]) / 2 + (2 C[0] - C[-2] - C[+2]) / 4
         slope = |G[-1] - G[+1]| + |2 C[0] - C[-2] - C[+2]|
 
-    Then red minus green and blue minus green are averaged over the neighbours that have them: two beside a green site,
-    and two on the diagonal with the smaller slope at a site of the other colour. The border is mirrored in phase.
+    Then red minus green and blue minus green are averaged over the neighbours that have them: the two beside a green
+    site, or the two on the diagonal with the smaller slope at a site of the other colour. The border is mirrored in phase.
     Raises `ValueError` for an unknown pattern, a wrong number of them, or an image that is too small.
     Source: hamilton1997
     """
@@ -252,8 +256,8 @@ def edge_directed_demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str]) 
     for pattern in sorted(set(cfa)):
         rows = _rows_of(pattern, cfa) if len(cfa) > 1 else slice(None)
         red = channels(pattern).index(0)
-        # The mirror keeps colours on their sites; the padding puts a red site into the corner, and what wraps around
-        # stays in it.
+        # The mirror keeps colours on their sites. The padding puts a red site into the corner, and it is wide enough to
+        # hold everything that wraps around.
         top, left = 4 - red // 2, 4 - red % 2
         bottom, right = 4 + (height + top) % 2, 4 + (width + left) % 2
         padded = functional.pad(bayer[rows], (left, right, top, bottom), mode="reflect")
@@ -262,7 +266,7 @@ def edge_directed_demosaic(bayer: Float[Tensor, "b 1 h w"], cfa: Sequence[str]) 
 
 
 def _edge_directed_rggb(bayer: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """The formula for even sizes that begin at a red site, with wrapped borders."""
+    """Apply the formula to a mosaic of even sides that begins at a red site; borders wrap around."""
 
     def green_along(down: int, right: int) -> tuple[Tensor, Tensor]:
         before, after = _neighbour(bayer, -down, -right), _neighbour(bayer, down, right)

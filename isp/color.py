@@ -1,4 +1,4 @@
-"""White balance, 3x3 colour matrices, XYZ: everything that takes `sensor` to `linear` and back.
+"""White balance, 3x3 colour matrices, XYZ: the conversion from `sensor` to `linear` and back.
 
 Matrices act on a pixel as a column vector: out_i = sum_j M_ij v_j.
 """
@@ -18,7 +18,7 @@ LINEAR_TO_XYZ = (
     (0.21267285140562256, 0.7151521552878178, 0.07217499330655956),
     (0.019333895582329303, 0.11919202588130294, 0.9503040785363677),
 )
-# The inverse as the published code rounds it; differs from the true inverse by 8e-8.
+# The inverse, rounded as in the published code; it differs from the true inverse by 8e-8.
 XYZ_TO_LINEAR = (
     (3.2404541621141045, -1.537138512797716, -0.4985314095560159),
     (-0.9692660305051868, 1.8760108454466942, 0.04155601753034981),
@@ -37,19 +37,19 @@ def _float64(matrix: object) -> Float[Tensor, "3 3"]:
 
 
 def apply_matrix(image: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "b 3 h w"]:
-    """`matrix` applied to every pixel; one matrix for all images, or one for each."""
+    """Apply a matrix to every pixel: one matrix for all images, or one for each."""
     if len(matrix) not in (1, len(image)):
         raise ValueError(f"matrix: expected one 3x3 or one for each of the {len(image)} images, got {len(matrix)}")
     return torch.matmul(matrix.to(image.dtype), image.flatten(2)).reshape(image.shape)
 
 
 def white_balance(bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 1 h w"]:
-    """The mosaic with each photosite multiplied by the white-balance gain of its colour."""
+    """Multiply each photosite of the mosaic by the white-balance gain of its colour."""
     return _cfa.site_gains(bayer, camera.white_balance, camera.cfa)
 
 
 def sensor_to_linear(sensor: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-    """White balance, then the camera's matrix; nothing is clipped. Reverse: `linear_to_sensor`.
+    """Apply white balance, then the camera's matrix; nothing is clipped. Inverse: `linear_to_sensor`.
 
         linear = sensor_to_linear @ (white_balance * sensor)
 
@@ -59,7 +59,7 @@ def sensor_to_linear(sensor: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[
 
 
 def linear_to_sensor(linear: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-    """The camera's inverse matrix, then white balance undone; nothing is clipped. Reverse: `sensor_to_linear`.
+    """Apply the camera's inverse matrix, then undo white balance; nothing is clipped. Inverse: `sensor_to_linear`.
 
     Source: kim2024, §3.3
     """
@@ -71,10 +71,10 @@ def linear_to_sensor(linear: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[
 
 
 def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
-    """`sensor_to_linear` from the LibRaw (Adobe, dcraw) coefficients of a camera, in float64; rows sum to 1.
+    """Return `sensor_to_linear` from the LibRaw (Adobe, dcraw) coefficients of a camera, in float64; rows sum to 1.
 
-    White-balanced camera RGB of linear RGB is `xyz_to_sensor @ LINEAR_TO_XYZ` with each row scaled to sum 1, so that
-    white stays white; this is its inverse. Raises `ValueError` where the coefficients are zero or singular.
+    The matrix from linear RGB to white-balanced camera RGB is `xyz_to_sensor @ LINEAR_TO_XYZ`, each row scaled to sum 1 so
+    that white stays white. This is its inverse. Raises `ValueError` if the coefficients are zero or singular.
     Source: rim2022, RSBlur@ae33a6c (a7r3_xyz2cam)
     """
     linear_to_sensor: Tensor = _float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)
@@ -86,10 +86,10 @@ def matrix_from_libraw(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
 
 
 def daylight_white_balance(xyz_to_sensor: object) -> Float[Tensor, " 3"]:
-    """White-balance gains, green 1, under the white of sRGB (D65), from a camera's LibRaw coefficients, in float64.
+    """Return the white-balance gains under D65, from a camera's LibRaw coefficients, in float64; green is 1.
 
     The sensor sees D65 white as `xyz_to_sensor @ LINEAR_TO_XYZ @ (1, 1, 1)`; the gains make its channels equal.
-    Raises `ValueError` where a channel does not see white.
+    Raises `ValueError` if a channel does not respond to white.
     """
     response = (_float64(xyz_to_sensor) @ _float64(LINEAR_TO_XYZ)).sum(1)
     if not bool((response > 0).all()):
@@ -99,9 +99,9 @@ def daylight_white_balance(xyz_to_sensor: object) -> Float[Tensor, " 3"]:
 
 
 def matrix_from_libraw_rows_3(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
-    """`sensor_to_linear` as the published ParamISP has it, in float64: XYZ_TO_LINEAR @ inv(xyz_to_sensor) with rows that
-    sum to 3, so that white becomes 3. Not the matrix that other ISPs want: see `matrix_from_libraw`.
+    """Return `sensor_to_linear` of the published ParamISP, in float64: XYZ_TO_LINEAR @ inv(xyz_to_sensor), rows summing to 3.
 
+    White becomes 3, so no other ISP can use this matrix: see `matrix_from_libraw`.
     Source: kim2024, ParamISP@0e4913f
     """
     sensor_to_linear: Tensor = _float64(XYZ_TO_LINEAR) @ torch.linalg.inv(_float64(xyz_to_sensor))
@@ -109,10 +109,10 @@ def matrix_from_libraw_rows_3(xyz_to_sensor: object) -> Float[Tensor, "3 3"]:
 
 
 def matrix_from_rsblur(color_correction: object) -> Float[Tensor, "3 3"]:
-    """`sensor_to_linear` from the colour correction matrix of one RSBlur capture day, in float64.
+    """Return `sensor_to_linear` from the colour correction matrix of one RSBlur capture day, in float64.
 
-    The published matrix is in row convention and acts in D50-adapted XYZ on camera RGB that is read as if it were
-    linear sRGB: linear -> XYZ -> D50 -> matrix -> D65 -> linear.
+    The published matrix uses the row convention and acts in D50-adapted XYZ. Camera RGB is treated as if it were linear
+    sRGB: linear -> XYZ -> D50 -> matrix -> D65 -> linear.
     Source: rim2022, RSBlur@ae33a6c (poisson_RSBlur)
     """
     to_xyz_d50: Tensor = _float64(D65_TO_D50) @ _float64(LINEAR_TO_XYZ)

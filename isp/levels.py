@@ -1,4 +1,4 @@
-"""Raw values, as a camera numbers them from its black to its white level, to `bayer` and back."""
+"""Raw values, numbered by the camera from its black level to its white level, to `bayer` and back."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from isp import cfa
 from isp.camera import Camera
 
 
-def bayer_of_raw(raw: UInt16[Tensor, "h w"], camera: Camera) -> Float[Tensor, "1 1 h w"]:
-    """The mosaic with black at 0 and saturation at 1; nothing is clipped. Reverse: `raw_of_bayer`.
+def _black_and_white(camera: Camera) -> tuple[Float[Tensor, " 3"], Float[Tensor, ""]]:
+    """Return the levels of a single shot: black of each colour, white."""
+    if camera.black is None or camera.white is None:
+        raise ValueError("raw: expected a camera with known black and white levels, got none; set them")
+    return camera.black[0], camera.white[0]
 
-        bayer = (raw - black) / (white - black),   with the black level of each site's own colour
+
+def bayer_of_raw(raw: UInt16[Tensor, "h w"], camera: Camera) -> Float[Tensor, "1 1 h w"]:
+    """Return the mosaic with black at 0 and saturation at 1; nothing is clipped. Inverse: `raw_of_bayer`.
+
+        bayer = (raw - black) / (white - black),   black being the level of each site's own colour
 
     Raises `ValueError` if the levels are unknown.
     """
-    if camera.black is None or camera.white is None:
-        raise ValueError("raw: expected a camera with known black and white levels, got none; set them")
-    levels = raw.float()[None, None]
-    # Every site has the black level of its own colour: that of a flat picture in the three blacks, mosaicked.
-    height, width = raw.shape
-    black = cfa.mosaic(camera.black[:1, :, None, None].expand(1, 3, height, width), camera.cfa)
-    range_ = camera.white[:1, None] - camera.black[:1]
-    return cfa.site_gains(levels - black, 1 / range_, camera.cfa)
+    black, white = _black_and_white(camera)
+    gain = 1 / (white - black)
+    bayer = raw.float()[None, None]
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
+        bayer[..., rows, columns].sub_(black[colour]).mul_(gain[colour])
+    return bayer
 
 
 def raw_of_bayer(bayer: Float[Tensor, "1 1 h w"], camera: Camera) -> UInt16[Tensor, "h w"]:
-    """The mosaic at the camera's levels, on the CPU. Reverse: `bayer_of_raw`.
+    """Return the mosaic at the camera's levels, on the CPU. Inverse: `bayer_of_raw`.
 
-        raw = black + bayer (white - black),   with the black level of each site's own colour
+        raw = black + bayer (white - black),   black being the level of each site's own colour
 
-    Rounded and clipped to [0, white]: noise below black is cut off at 0, not at black.
+    The result is rounded and clipped to [0, white]: noise below black is cut off at 0, not at black.
     Raises `ValueError` if the levels are unknown or the mosaic holds NaN or infinity.
     """
-    if camera.black is None or camera.white is None:
-        raise ValueError("raw: expected a camera with known black and white levels, got none; set them")
+    blacks, white = (levels.tolist() for levels in _black_and_white(camera))
     if not bool(torch.isfinite(bayer).all()):
         raise ValueError("raw: expected numbers in the mosaic, got NaN; check the EXIF values and the ISP's weights")
     raw = torch.empty(bayer.shape[-2:], dtype=torch.uint16)
-    white = float(camera.white[0])
-    for site, colour in enumerate(cfa.channels(camera.cfa[0])):
-        black = float(camera.black[0, colour])
-        place = (slice(site // 2, None, 2), slice(site % 2, None, 2))
-        values = (bayer[(0, 0, *place)] * (white - black) + black).round_().clamp_(0, white)
-        raw[place] = values.to("cpu", torch.uint16)
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
+        black = blacks[colour]
+        values = (bayer[0, 0, rows, columns] * (white - black) + black).round_().clamp_(0, white)
+        raw[rows, columns] = values.to("cpu", torch.uint16)
     return raw

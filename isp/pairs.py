@@ -1,14 +1,14 @@
-"""RAW + JPEG pairs on disk, for training ISPs: one HDF5 file a shot, opened by the window.
+"""RAW + JPEG pairs on disk, for training ISPs: one HDF5 file per shot, read window by window.
 
 | content            | shape  | type   |                                                                        |
 |--------------------|--------|--------|------------------------------------------------------------------------|
 | `/raw`             | h w    | uint16 | the mosaic at the camera's levels, visible area                        |
-| `/srgb`            | h w 3  | uint8  | the camera's picture, pixel for pixel over `/raw`                      |
+| `/srgb`            | h w 3  | uint8  | the camera's picture, aligned with `/raw` pixel by pixel               |
 | attribute `camera` |        | JSON   | `isp.Camera` of the shot; its `cfa` is that of the top-left pixel      |
-| attribute `source` |        | text   | the files it came from                                                 |
+| attribute `source` |        | text   | the files the pair was made of                                         |
 
-Tiles of 256 px with Fletcher-32 checksums. A folder of pairs has `train.txt`, `val.txt` and `test.txt`: names of files, a
-line each, so that every split is on record.
+Both arrays are stored in tiles of 256 px with Fletcher-32 checksums. A folder of pairs has `train.txt`, `val.txt` and
+`test.txt`, which list the files of each split, one name per line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TILE = 256
 
 @dataclass(frozen=True)
 class Pair:
-    """One shot on disk. Its file is opened for each reading, so that a pair travels between processes."""
+    """One shot on disk. Its file is opened for each read, so a pair can be sent to another process."""
 
     path: Path
 
@@ -48,13 +48,13 @@ class Pair:
 
     @cached_property
     def source(self) -> str:
-        """The files it came from."""
+        """The files the pair was made of."""
         with self._file() as file:
             return str(file.attrs["source"])
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width)"""
+        """Height and width in pixels."""
         with self._file() as file:
             height, width = file["raw"].shape
             return int(height), int(width)
@@ -70,9 +70,9 @@ class Pair:
     def window(
         self, top: int, left: int, height: int, width: int
     ) -> tuple[Float[Tensor, "1 1 h w"], Float[Tensor, "1 3 h w"], Camera]:
-        """(bayer, srgb, camera) of a window; the camera's CFA phase is that of the window.
+        """Read (bayer, srgb, camera) of a window; the camera has the CFA phase of the window.
 
-        Raises `ValueError` for a window that leaves the picture, or a damaged file.
+        Raises `ValueError` for a window outside the picture, or a damaged file.
         """
         if not (0 <= top <= self.size[0] - height and 0 <= left <= self.size[1] - width):
             raise ValueError(
@@ -92,9 +92,9 @@ class Pair:
 def write(
     path: Path, raw: UInt16[np.ndarray, "h w"], srgb: UInt8[np.ndarray, "h w 3"], camera: Camera, source: str
 ) -> None:
-    """Writes a pair so that `path` holds all of it or what it held before; equal pairs give equal bytes.
+    """Write a pair atomically: `path` holds all of it or what it held before. Equal pairs give equal bytes.
 
-    Raises `ValueError` where the pictures differ in size.
+    Raises `ValueError` if the pictures differ in size.
     """
     import h5py
 
@@ -111,7 +111,7 @@ def write(
 
 
 def split(folder: Path, name: Split) -> list[Pair]:
-    """The pairs of one split, in the order of its list. Raises `ValueError` where the list or a file of it is missing."""
+    """Return the pairs of one split in the order of its list. Raises `ValueError` if the list or a file is missing."""
     listing = folder / f"{name}.txt"
     if name not in get_args(Split) or not listing.is_file():
         raise ValueError(f"{folder}: expected {name}.txt with the names of pairs, got none; run python -m isp.prepare")

@@ -1,4 +1,4 @@
-"""The four spaces an image can be in, and nothing else.
+"""The four spaces an image can be in.
 
 | space    | tensor    | meaning                                                                            |
 |----------|-----------|------------------------------------------------------------------------------------|

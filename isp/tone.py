@@ -14,9 +14,9 @@ Values = Float[Tensor, "..."]
 
 
 def srgb_curve(linear: Values) -> Values:
-    """Linear to sRGB, extended as an odd function below 0 and by the power branch above 1; nothing is clipped.
+    """Encode linear values as sRGB: an odd function below 0, the power branch above 1; nothing is clipped.
 
-        12.92 u  where u < 0.0031308,  else 1.055 u^(1/2.4) - 0.055
+        12.92 u  if u < 0.0031308,  else 1.055 u^(1/2.4) - 0.055
 
     Source: iec61966; rim2022, RSBlur@ae33a6c
     """
@@ -26,9 +26,9 @@ def srgb_curve(linear: Values) -> Values:
 
 
 def inverse_srgb_curve(srgb: Values) -> Values:
-    """sRGB to linear, extended as an odd function below 0 and by the power branch above 1; nothing is clipped.
+    """Decode sRGB to linear values: an odd function below 0, the power branch above 1; nothing is clipped.
 
-        u / 12.92  where u < 0.04045,  else ((u + 0.055) / 1.055)^2.4
+        u / 12.92  if u < 0.04045,  else ((u + 0.055) / 1.055)^2.4
 
     Source: iec61966; rim2022, RSBlur@ae33a6c
     """
@@ -39,8 +39,8 @@ def inverse_srgb_curve(srgb: Values) -> Values:
 
 # ---------------------------------------------------------------- the Sony A7R3
 
-# (linear, sRGB), both times 255: a subset of the 2,551 rows of the published table, chosen so that straight lines
-# between them stay within 2.2e-4 of it forward and within 1.5e-3 inverse, also in the nearly flat highlights.
+# (linear, sRGB), both times 255: a subset of the 2,551 rows of the published table. Straight lines between them stay
+# within 2.2e-4 of the table forward and within 1.5e-3 inverse, even in the nearly flat highlights.
 # Source: rim2022, RSBlur@ae33a6c (lookup_table.mat)
 A7R3_KNOTS = (
     (0.0, 0.0), (0.6, 1.4955), (1.7, 10.86), (2.8, 19.796), (3.9, 28.3229), (5.0, 36.4596), (6.2, 44.9122),
@@ -55,12 +55,12 @@ A7R3_KNOTS = (
     (232.7, 252.4352), (255.0, 255.0),
 )  # fmt: skip
 
-_BINS = 8192  # finer than the closest two knots, so that a bin meets at most one
+_BINS = 8192  # finer than the closest two knots, so a bin holds at most one
 
 
 @cache
 def _a7r3_segments(from_column: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Knots of the input column; slope and offset of each segment; the segment in which each of `_BINS` bins starts."""
+    """Return the upper knot, slope and offset of each segment, and the segment in which each of `_BINS` bins starts."""
     knots = torch.tensor(A7R3_KNOTS, dtype=torch.float64) / 255
     given, wanted = knots[:, from_column].contiguous(), knots[:, 1 - from_column]
     slope = wanted.diff() / given.diff()
@@ -79,14 +79,14 @@ def _a7r3_segments(from_column: int, device: torch.device) -> tuple[Tensor, Tens
 def _through_a7r3_table(values: Values, from_column: int) -> Values:
     upper, slope, offset, starts = _a7r3_segments(from_column, values.device)
     clipped = values.clamp(0, 1).flatten()
-    # index_select reads a small table several times faster than take or indexing do.
+    # index_select reads a small table several times faster than take or indexing.
     segment = starts.index_select(0, (clipped * _BINS).int())
     segment = segment + (clipped >= upper.index_select(0, segment))
     return (offset.index_select(0, segment) + slope.index_select(0, segment) * clipped).view(values.shape)
 
 
 def a7r3_response(linear: Values) -> Values:
-    """Linear to the sRGB of a Sony A7R3's JPEG: strictly increasing, 0 to 0, 1 to 1, clipped to [0, 1].
+    """Map linear values to the sRGB of a Sony A7R3's JPEG: strictly increasing, 0 to 0, 1 to 1, clipped to [0, 1].
 
     Source: rim2022, RSBlur@ae33a6c (lookup_table.mat)
     """
@@ -94,7 +94,7 @@ def a7r3_response(linear: Values) -> Values:
 
 
 def inverse_a7r3_response(srgb: Values) -> Values:
-    """The sRGB of a Sony A7R3's JPEG to linear, clipped to [0, 1]; undoes `a7r3_response`.
+    """Map the sRGB of a Sony A7R3's JPEG to linear values, clipped to [0, 1]. Inverse of `a7r3_response`.
 
     Source: rim2022, RSBlur@ae33a6c (lookup_table.mat)
     """
@@ -109,10 +109,10 @@ _A7R3_POLYNOMIAL = (
 
 
 def a7r3_polynomial(linear: Values) -> Values:
-    """The published degree-7 fit of `a7r3_response`, clipped to [0, 1]; for parity only.
+    """Evaluate the published degree-7 fit of `a7r3_response`, clipped to [0, 1]; for parity only.
 
-    It is not monotone (it falls between 0.830 and 0.887), is 0 up to 0.0011, and cannot be inverted. Its terms reach
-    370, so that the published float32 sum is uncertain by 6e-5; Horner's rule here is a little better.
+    It is not monotone (it falls between 0.830 and 0.887), is 0 up to 0.0011, and cannot be inverted. Its coefficients
+    reach 370, so the published float32 sum is uncertain by 6e-5; Horner's rule, used here, is slightly more accurate.
     Source: rim2022, RSBlur@ae33a6c (a7r3_polynomial_alpha.mat)
     """
     value = torch.full_like(linear, _A7R3_POLYNOMIAL[-1])
@@ -125,7 +125,7 @@ def a7r3_polynomial(linear: Values) -> Values:
 
 
 def smoothstep(linear: Values) -> Values:
-    """The S-shaped global tone map 3 t^2 - 2 t^3 of t clipped to [0, 1].
+    """Apply the S-shaped global tone map 3 t^2 - 2 t^3 to t clipped to [0, 1].
 
     Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
@@ -134,7 +134,7 @@ def smoothstep(linear: Values) -> Values:
 
 
 def inverse_smoothstep(srgb: Values) -> Values:
-    """1/2 - sin(asin(1 - 2 y) / 3) of y clipped to [0, 1]; undoes `smoothstep`.
+    """Return 1/2 - sin(asin(1 - 2 y) / 3) of y clipped to [0, 1]. Inverse of `smoothstep`.
 
     Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
@@ -142,7 +142,7 @@ def inverse_smoothstep(srgb: Values) -> Values:
 
 
 def gamma_curve(linear: Values, floor: float = 1e-8) -> Values:
-    """max(x, floor)^(1/2.2); the floor keeps the gradient finite and turns black into floor^(1/2.2).
+    """Return max(x, floor)^(1/2.2); the floor keeps the gradient finite and maps black to floor^(1/2.2).
 
     Source: brooks2019, unprocessing@9928956 (process.py)
     """
@@ -150,7 +150,7 @@ def gamma_curve(linear: Values, floor: float = 1e-8) -> Values:
 
 
 def inverse_gamma_curve(srgb: Values, floor: float = 1e-8) -> Values:
-    """max(x, floor)^2.2.
+    """Return max(x, floor)^2.2, the inverse of `gamma_curve` down to its floor.
 
     Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """

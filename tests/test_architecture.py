@@ -1,10 +1,16 @@
-"""Who may import whom, and what no module may do, read from the sources themselves; each rule with planted violations."""
+"""Who may import whom, and what no module may do, read from the sources themselves.
+
+Each rule is a function (module, its tree) -> what is wrong, with planted violations and with innocents.
+"""
 
 import ast
+import graphlib
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +21,9 @@ PACKAGES = ("isp", "blursynth")
 
 CORE = {f"isp.{name}" for name in ("space", "camera", "cfa", "color", "tone", "levels", "contract")}
 CORE_USES = {"torch", "jaxtyping"}
-READ_BY_BACKENDS = {
-    "isp.files.weights"
-}  # in the function that opens a backend; loading one needs no more than the core
-# From the bottom up; a module may import, when it runs, from its own layer and from those below it.
+READ_BY_BACKENDS = {"isp.files.weights"}  # when a backend is created; loading its module needs the core and layers only
+
+# From the bottom up. A module may import, when it runs, from its own layer and from those below it.
 LAYERS = (
     tuple(sorted(CORE)),
     ("isp.files", "isp.light", "isp.layers", "isp.rng", "isp.command"),
@@ -34,8 +39,37 @@ LAYERS = (
     ("blursynth.synthesis",),
     ("blursynth.make", "blursynth.inspect", "blursynth.verify"),
 )
-HEAVY = {"torch", "cv2", "h5py", "numpy", "scipy", "skimage", "rawpy", "joblib", "pydantic", "yaml"}
-LIGHT_MODULES = {"blursynth", "blursynth.make"}  # they must answer --help at once
+
+# Wings with few dependencies: {wing: (modules of ours that it may import besides itself, what else it may load)}.
+WINGS: dict[str, tuple[set[str], set[str] | None]] = {
+    "isp.space": (set(), set()),
+    "isp.rng": (set(), {"numpy"}),
+    "isp.command": (set(), set()),
+    "isp.layers": (set(), {"torch", "jaxtyping"}),
+    "isp.light": (set(), {"torch", "jaxtyping", "numpy", "scipy"}),
+    "isp.files": (CORE, None),
+}
+
+# The modules behind `python -m`. Nothing imports a door but the console commands, which start them.
+DOORS = {
+    *(f"isp.{name}.__main__" for name in ("apply", "prepare", "train")),
+    *(f"isp.{name}" for name in ("doctor", "evaluate", "convert")),
+    *(f"blursynth.{name}" for name in ("make", "inspect", "verify")),
+}
+CONSOLE = {"isp.__main__", "blursynth.__main__"}
+DOORS_THROUGH_DOORS = {"blursynth.inspect", "blursynth.verify"}  # until both get their own parsers (issue 10)
+
+# --help must answer at once, so these load nothing heavy, neither themselves nor through what they load.
+HEAVY = {
+    *("torch", "numpy", "scipy", "skimage", "cv2", "PIL", "rawpy", "exifread"),
+    *("h5py", "safetensors", "joblib", "pydantic", "yaml", "tqdm"),
+}
+LIGHT_MODULES = {
+    *("isp", "isp.command", "isp.apply.__main__", "isp.prepare.__main__", "isp.train.__main__", "isp.doctor"),
+    *("blursynth", "blursynth.make"),
+}
+
+FINDS_RECIPES = {"isp.files.document"}  # a wheel keeps them in blursynth/recipes, and isp.train reads its own there
 MEANINGLESS = {"utils", "util", "misc", "helpers", "common"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
 YAML_LOADERS = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
@@ -94,12 +128,40 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
 # ---------------------------------------------------------------- the rules: (module, its tree) -> what is wrong
 
 
 def isp_stands_alone(module: str, tree: ast.Module) -> Iterator[str]:
     if within(module, "isp"):
         yield from (f"isp imports {name}" for name, _ in imports(module, tree) if within(name, "blursynth"))
+
+
+NAMES_A_PLACE = {"Path", "PurePath", "joinpath", "files", "import_module", "find_spec", "open", "__import__"}
+
+
+def isp_looks_into_no_folder_of_blursynth(module: str, tree: ast.Module) -> Iterator[str]:
+    """No path or module of the other package as text; its bare name, as that of the distribution, is no path."""
+    if not within(module, "isp") or module in FINDS_RECIPES:
+        return
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    docstrings = {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
+    parts_of_paths = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts_of_paths |= {id(node.left), id(node.right)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in NAMES_A_PLACE:
+            parts_of_paths |= {id(argument) for argument in node.args}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            place = re.search(r"\bblursynth[/\\]|^blursynth(\.\w+)+$", node.value)
+            if place or (node.value == "blursynth" and id(node) in parts_of_paths):
+                yield f'isp looks into "{node.value}"'
 
 
 def the_core_needs_torch_and_jaxtyping_only(module: str, tree: ast.Module) -> Iterator[str]:
@@ -111,27 +173,26 @@ def the_core_needs_torch_and_jaxtyping_only(module: str, tree: ast.Module) -> It
                 yield f"the core imports {name}"
 
 
-def backends_build_on_the_core_alone(module: str, tree: ast.Module) -> Iterator[str]:
+def backends_never_import_each_other(module: str, tree: ast.Module) -> Iterator[str]:
     if module.startswith("isp.backends."):
         backend = ".".join(module.split(".")[:3])
-        for name, when in imports(module, tree):
-            ours = within(name, "isp") and not within(name, backend)
-            ours = ours and not (name in READ_BY_BACKENDS and when == "run")
-            foreign = when == "load" and top(name) not in sys.stdlib_module_names | CORE_USES | {"isp"}
-            if foreign or (ours and name not in CORE and not within(name, "isp.layers")):
+        for name, _ in imports(module, tree):
+            if within(name, "isp.backends") and not within(name, backend):
                 yield f"a backend imports {name}"
 
 
-# Wings that lean on little: (what of ours a wing may import besides itself, what of others when it is loaded).
-WINGS = {
-    "isp.layers": (set(), {"torch", "jaxtyping"}),
-    "isp.light": (set(), {"torch", "jaxtyping", "numpy", "scipy"}),
-    "isp.files": (CORE, None),
-}
+def backends_build_on_the_core_and_layers(module: str, tree: ast.Module) -> Iterator[str]:
+    if within(module, "isp.backends"):
+        for name, when in imports(module, tree):
+            allowed = name in CORE or within(name, "isp.layers") or within(name, "isp.backends")
+            allowed = allowed or (name in READ_BY_BACKENDS and when == "run")
+            foreign = when == "load" and top(name) not in sys.stdlib_module_names | CORE_USES | {"isp"}
+            if foreign or (within(name, "isp") and not allowed):
+                yield f"a backend imports {name}"
 
 
-def wings_lean_on_little(module: str, tree: ast.Module) -> Iterator[str]:
-    """Layers and light know nothing of ours, files the core alone."""
+def wings_depend_on_little(module: str, tree: ast.Module) -> Iterator[str]:
+    """A wing imports of ours what its line in `WINGS` lists, and loads nothing else than listed there."""
     for wing, (ours, others) in WINGS.items():
         if within(module, wing):
             for name, when in imports(module, tree):
@@ -141,6 +202,12 @@ def wings_lean_on_little(module: str, tree: ast.Module) -> Iterator[str]:
                 known = others is None or top(name) in sys.stdlib_module_names | others
                 if not inside and not known and when == "load":
                     yield f"{wing} loads {name}"
+
+
+def nothing_imports_a_door(module: str, tree: ast.Module) -> Iterator[str]:
+    for name, when in imports(module, tree):
+        if name in DOORS - {module} and when != "typing" and module not in CONSOLE | DOORS_THROUGH_DOORS:
+            yield f"{module} imports {name}, a command"
 
 
 def layer_of(module: str) -> int | None:
@@ -160,10 +227,19 @@ def layers_are_imported_downwards(module: str, tree: ast.Module) -> Iterator[str
 
 
 def light_modules_load_nothing_heavy(module: str, tree: ast.Module) -> Iterator[str]:
-    if module in LIGHT_MODULES:
-        for name, when in imports(module, tree):
-            if when == "load" and (top(name) in HEAVY or top(name) in PACKAGES):
-                yield f"{module} loads {name}"
+    if module not in LIGHT_MODULES:
+        return
+    seen, waiting = {module}, [(module, tree, module)]
+    while waiting:
+        current, its_tree, chain = waiting.pop()
+        for name, when in imports(current, its_tree):
+            if when == "load" and top(name) in HEAVY:
+                yield f"{chain} -> {name}"
+            parts = name.split(".")
+            for loaded in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
+                if when == "load" and loaded in MODULES and loaded not in seen:
+                    seen.add(loaded)
+                    waiting.append((loaded, tree_of(loaded), f"{chain} -> {loaded}"))
 
 
 def names_mean_something(module: str, tree: ast.Module) -> Iterator[str]:
@@ -206,10 +282,13 @@ def nothing_runs_from_data(module: str, tree: ast.Module) -> Iterator[str]:
 Rule = Callable[[str, ast.Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     isp_stands_alone,
+    isp_looks_into_no_folder_of_blursynth,
     the_core_needs_torch_and_jaxtyping_only,
-    backends_build_on_the_core_alone,
-    wings_lean_on_little,
+    backends_never_import_each_other,
+    backends_build_on_the_core_and_layers,
+    wings_depend_on_little,
     layers_are_imported_downwards,
+    nothing_imports_a_door,
     light_modules_load_nothing_heavy,
     names_mean_something,
     nothing_runs_from_data,
@@ -218,18 +297,48 @@ RULES: tuple[Rule, ...] = (
 
 def test_there_is_something_to_read():
     assert len(MODULES) > 25
-    assert MODULES.keys() >= CORE | LIGHT_MODULES
+    assert MODULES.keys() >= CORE | LIGHT_MODULES | DOORS | READ_BY_BACKENDS | FINDS_RECIPES
     assert all(any(within(module, name) for module in MODULES) for layer in LAYERS for name in layer)
+    assert all(any(within(module, wing) for module in MODULES) for wing in WINGS)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_architecture(rule):
-    problems = {
-        module: found
-        for module, path in MODULES.items()
-        if (found := list(rule(module, ast.parse(path.read_text(encoding="utf-8")))))
-    }
+    problems = {module: found for module in MODULES if (found := list(rule(module, tree_of(module))))}
     assert problems == {}
+
+
+@pytest.mark.parametrize(
+    ("exempt", "rule"),
+    [
+        (FINDS_RECIPES, isp_looks_into_no_folder_of_blursynth),
+        (READ_BY_BACKENDS, backends_build_on_the_core_and_layers),
+        (DOORS_THROUGH_DOORS, nothing_imports_a_door),
+    ],
+)
+def test_no_exemption_outlives_its_reason(monkeypatch, exempt, rule):
+    names = [name for name, value in globals().items() if value is exempt]
+    for name in names:
+        monkeypatch.setitem(globals(), name, set())
+    assert any(list(rule(module, tree_of(module))) for module in MODULES)
+
+
+def circle(imported: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, empty if none do."""
+    try:
+        graphlib.TopologicalSorter(imported).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    imported = {
+        module: {name for name, when in imports(module, tree_of(module)) if when != "typing" and name in MODULES}
+        for module in MODULES
+    }
+    assert circle({module: names - {module} for module, names in imported.items()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
 
 
 # ---------------------------------------------------------------- each rule sees what breaks it
@@ -239,6 +348,13 @@ PLANTED = [
     (isp_stands_alone, "isp", "from blursynth.sample import Sample"),
     (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import shard"),
     (isp_stands_alone, "isp.files.pictures", "if TYPE_CHECKING:\n    from blursynth.sample import Sample"),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'home / "blursynth" / "recipes"'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'open("../blursynth/recipes/rsblur.yaml")'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'Path(home, "blursynth")'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'resources.files("blursynth.recipes")'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'import_module("blursynth")'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'ROOM = "blursynth.stages"'),
+    (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'f"blursynth/{name}"'),
     (the_core_needs_torch_and_jaxtyping_only, "isp.cfa", "import numpy as np"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.camera", "try:\n    import yaml\nexcept ImportError:\n    pass"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.color", "class A:\n    from scipy import ndimage"),
@@ -246,23 +362,34 @@ PLANTED = [
     (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "def late():\n    from isp.backends.upi import UPI"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "from . import registry"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.contract", "from isp import Camera"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.backends.rsblur import RSBlur"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.backends import rsblur"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from .rsblur import RSBlur"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from . import rsblur"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import registry"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "import cv2"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.files import weights"),
-    (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends import rsblur"),
-    (backends_build_on_the_core_alone, "isp.backends.paramisp", "def late():\n    from isp import registry"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.light import noise"),
-    (wings_lean_on_little, "isp.layers.rows", "from isp.backends.paramisp import design"),
-    (wings_lean_on_little, "isp.layers.rows", "from isp import cfa"),
-    (wings_lean_on_little, "isp.layers.rows", "import numpy"),
-    (wings_lean_on_little, "isp.light.noise", "def late():\n    from isp import profile"),
-    (wings_lean_on_little, "isp.light.noise", "import cv2"),
-    (wings_lean_on_little, "isp.files.shot", "from isp import profile"),
-    (wings_lean_on_little, "isp.files.pictures", "def late():\n    from isp.prepare import registration"),
+    (the_core_needs_torch_and_jaxtyping_only, "isp.levels", "def late():\n    from isp.command import did_you_mean"),
+    (backends_never_import_each_other, "isp.backends.upi", "from isp.backends.rsblur import RSBlur"),
+    (backends_never_import_each_other, "isp.backends.upi", "from isp.backends import rsblur"),
+    (backends_never_import_each_other, "isp.backends.upi", "from .rsblur import RSBlur"),
+    (backends_never_import_each_other, "isp.backends.upi", "def late():\n    from . import rsblur"),
+    (backends_never_import_each_other, "isp.backends.upi", "if TYPE_CHECKING:\n    from . import rsblur"),
+    (backends_never_import_each_other, "isp.backends.paramisp.network", "from isp.backends import rsblur"),
+    (backends_never_import_each_other, "isp.backends.rsblur", "from isp.backends.paramisp.design import Design"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp import registry"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "import cv2"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.files import weights"),
+    (backends_build_on_the_core_and_layers, "isp.backends.paramisp", "def late():\n    from isp import registry"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.light import noise"),
+    (backends_build_on_the_core_and_layers, "isp.backends", "from isp.rng import generator"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.command import did_you_mean"),
+    (wings_depend_on_little, "isp.space", "import torch"),
+    (wings_depend_on_little, "isp.rng", "import torch"),
+    (wings_depend_on_little, "isp.command", "from isp import profile"),
+    (wings_depend_on_little, "isp.command", "import yaml"),
+    (wings_depend_on_little, "isp.layers.rows", "from isp.backends.paramisp import design"),
+    (wings_depend_on_little, "isp.layers.rows", "from isp import cfa"),
+    (wings_depend_on_little, "isp.layers.rows", "import numpy"),
+    (wings_depend_on_little, "isp.light.noise", "def late():\n    from isp import profile"),
+    (wings_depend_on_little, "isp.light.noise", "import cv2"),
+    (wings_depend_on_little, "isp.light.raster", "from isp.command import did_you_mean"),
+    (wings_depend_on_little, "isp.files.shot", "from isp import profile"),
+    (wings_depend_on_little, "isp.files.raw", "from isp import command"),
+    (wings_depend_on_little, "isp.files.pictures", "def late():\n    from isp.prepare import registration"),
     (layers_are_imported_downwards, "isp.odds_and_ends", ""),
     (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import shard"),
     (layers_are_imported_downwards, "blursynth.stages.noise", "def late():\n    from blursynth.recipe import load"),
@@ -270,6 +397,9 @@ PLANTED = [
     (layers_are_imported_downwards, "blursynth.recipe", "import blursynth.make"),
     (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executors.processes import run"),
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
+    (layers_are_imported_downwards, "isp.metrics", "from isp.train import data"),
+    (layers_are_imported_downwards, "isp.virtual.cameras", "from isp.evaluate import WRONG"),
+    (layers_are_imported_downwards, "isp.train.loop", "from isp import evaluate"),
     (layers_are_imported_downwards, "isp.files.raw", "from isp.virtual.scenes import luminance"),
     (layers_are_imported_downwards, "isp.profile", "from isp.virtual import cameras"),
     (
@@ -277,6 +407,14 @@ PLANTED = [
         "isp.virtual.scenes",
         "def late():\n    from isp.prepare.layouts import find_shots",
     ),
+    (nothing_imports_a_door, "blursynth.synthesis", "from blursynth import make"),
+    (nothing_imports_a_door, "blursynth.make", "def late():\n    from blursynth.verify import check"),
+    (nothing_imports_a_door, "isp.evaluate", "from isp.apply.__main__ import GAINS"),
+    (light_modules_load_nothing_heavy, "isp.command", "from tqdm import tqdm"),
+    (light_modules_load_nothing_heavy, "isp.apply.__main__", "from isp.rng import generator"),
+    (light_modules_load_nothing_heavy, "isp.prepare.__main__", "from isp.prepare import registration"),
+    (light_modules_load_nothing_heavy, "isp.train.__main__", "from isp.train import plan"),
+    (light_modules_load_nothing_heavy, "isp.doctor", "from isp.files import raw"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import torch"),
     (light_modules_load_nothing_heavy, "blursynth.make", "import numpy.typing as npt"),
     (light_modules_load_nothing_heavy, "blursynth.make", "from blursynth import recipe"),
@@ -303,24 +441,48 @@ PLANTED = [
 
 INNOCENT = [
     (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import shard"),
+    (
+        isp_looks_into_no_folder_of_blursynth,
+        "isp.command",
+        '"""See blursynth/stages."""\nversion("blursynth")\nprint("blursynth 1", "blursynth.inspect reads its own")',
+    ),
+    (isp_looks_into_no_folder_of_blursynth, "blursynth.recipe", 'home / "blursynth" / "recipes"'),
     (the_core_needs_torch_and_jaxtyping_only, "isp.cfa", "import math\nimport torch\nfrom torch.nn import functional"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.color", "from isp import cfa as _cfa\nfrom .camera import Camera"),
     (the_core_needs_torch_and_jaxtyping_only, "isp.files.pictures", "import numpy\nfrom isp import profile"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp import cfa, tone\nfrom jaxtyping import Float"),
-    (backends_build_on_the_core_alone, "isp.registry", "from isp.backends import upi"),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "def late():\n    from isp.files import weights"),
-    (backends_build_on_the_core_alone, "isp.backends.paramisp.network", "from isp.backends.paramisp import design"),
+    (
+        backends_build_on_the_core_and_layers,
+        "isp.backends.upi",
+        "from isp import cfa, tone\nfrom jaxtyping import Float",
+    ),
+    (backends_never_import_each_other, "isp.registry", "from isp.backends import upi"),
+    (backends_never_import_each_other, "isp.backends.paramisp.network", "from isp.backends.paramisp import design"),
+    (backends_build_on_the_core_and_layers, "isp.registry", "from isp.backends import upi"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "def late():\n    from isp.files import weights"),
+    (
+        backends_build_on_the_core_and_layers,
+        "isp.backends.paramisp.network",
+        "from isp.backends.paramisp import design",
+    ),
     (
         layers_are_imported_downwards,
         "blursynth.shards.shard",
         "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe",
     ),
-    (backends_build_on_the_core_alone, "isp.backends.upi", "from isp.layers import mappings"),
-    (wings_lean_on_little, "isp.layers.mappings", "from isp.layers import rows\nimport torch"),
-    (wings_lean_on_little, "isp.light.bank", "from isp.light.raster import splat\ndef late():\n    import cv2"),
-    (wings_lean_on_little, "isp.files.shot", "import numpy\nfrom isp import cfa\nfrom isp.files import icc"),
+    (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.layers import mappings"),
+    (wings_depend_on_little, "isp.command", "import argparse\ndef late():\n    from tqdm import tqdm"),
+    (wings_depend_on_little, "isp.layers.mappings", "from isp.layers import rows\nimport torch"),
+    (wings_depend_on_little, "isp.light.bank", "from isp.light.raster import splat\ndef late():\n    import cv2"),
+    (wings_depend_on_little, "isp.files.shot", "import numpy\nfrom isp import cfa\nfrom isp.files import icc"),
     (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import shard\nfrom isp import profile"),
     (layers_are_imported_downwards, "isp.prepare", "from isp import profile"),
+    (nothing_imports_a_door, "blursynth.__main__", "from blursynth import make"),
+    (nothing_imports_a_door, "isp.evaluate", "from isp.train import data\nfrom isp import evaluate"),
+    (
+        light_modules_load_nothing_heavy,
+        "isp.prepare.__main__",
+        "from isp import command\nfrom isp.prepare import layouts",
+    ),
     (
         light_modules_load_nothing_heavy,
         "blursynth.make",
@@ -371,15 +533,20 @@ def loaded_by(statement: str) -> set[str]:
     return set(ast.literal_eval(process.stdout))
 
 
-def test_make_loads_nothing_heavy():
-    loaded = loaded_by("import blursynth.make")
-    assert "blursynth" in loaded
-    assert loaded & (HEAVY | {"isp"}) == set()
-    assert loaded_by("import numpy") & HEAVY == {"numpy"}  # the measurement itself
+@pytest.mark.parametrize("module", sorted(LIGHT_MODULES))
+def test_light_modules_are_light(module):
+    loaded = loaded_by(f"import {module}")
+    assert top(module) in loaded
+    assert loaded & HEAVY == set()
 
 
-def test_make_answers_help():
-    process = python("-m", "blursynth.make", "--help")
+def test_what_is_heavy_is_seen():
+    assert loaded_by("import numpy") & HEAVY == {"numpy"}
+
+
+@pytest.mark.parametrize("door", sorted(LIGHT_MODULES & DOORS))
+def test_light_doors_answer_help(door):
+    command = door.removesuffix(".__main__")
+    process = python("-m", command, "--help")
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("usage: python -m blursynth.make")
-    assert "--recipe" in process.stdout
+    assert process.stdout.startswith(f"usage: python -m {command} ")

@@ -5,21 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import model_validator
-from torch import Tensor
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import NonNegative, Positive, Range, Stage
 from isp import profile as profiles
-from isp.light.noise import poisson_gaussian
+from isp.light.noise import poisson_gaussian, standard_normals
 from isp.space import Space
-
-
-def _normal(rng: np.random.Generator, like: Tensor) -> Tensor:
-    drawn = rng.standard_normal(like.numel(), dtype=np.float32)
-    return torch.from_numpy(drawn).view(like.shape).to(like.device)
 
 
 class SensorNoise(Stage):
@@ -81,8 +74,8 @@ class SensorNoise(Stage):
         rng = sample.rng("scale")
         shot_gain *= float(rng.uniform(*self.scale))
         read_std *= float(rng.uniform(*self.scale))
-        photons = _normal(sample.rng("photons"), sample.image)
-        readout = _normal(sample.rng("readout"), sample.image)
+        photons = standard_normals(sample.rng("photons"), sample.image)
+        readout = standard_normals(sample.rng("readout"), sample.image)
         noisy = poisson_gaussian(sample.image, shot_gain, read_std, photons, readout)
         if self.clip == "white":
             noisy = noisy.clamp(max=1)
@@ -104,5 +97,5 @@ class SRGBNoise(Stage):
 
     def __call__(self, sample: Sample) -> Sample:
         std = self.std * float(sample.rng("scale").uniform(*self.scale))
-        noisy = torch.add(sample.image, _normal(sample.rng("noise"), sample.image), alpha=std).clamp_(0, 1)
+        noisy = torch.add(sample.image, standard_normals(sample.rng("noise"), sample.image), alpha=std).clamp_(0, 1)
         return sample.replace(image=noisy).rolled(std=std)

@@ -1,4 +1,4 @@
-"""Measured blur kernels: read from .npy, .png and .mat files, made ready to convolve with."""
+"""Measured blur kernels: read from .npy, .png and .mat files, centred and normalised."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ import numpy as np
 
 from isp.light.raster import Kernel, Kernels, splat
 
-LARGEST_PX = 255  # side of a measured kernel; also keeps photographs that lie beside the kernels out
+LARGEST_PX = 255  # side of a measured kernel; also keeps out photographs that lie beside the kernels
 
 _NUMBERS = "buif"  # kinds of dtype
 _RULE = f"a 2-D array, finite, non-negative, of sum 1 within 5 %, 3 to {LARGEST_PX} px a side"
 
 
-def centred(kernel: np.ndarray, of: str = "kernel") -> Kernel:
-    """A measured kernel of any shape and scale, normalised, its centroid moved onto the centre pixel.
+def centred(kernel: np.ndarray, name: str = "kernel") -> Kernel:
+    """Normalise a measured kernel of any shape and scale, and move its centroid onto the centre pixel.
 
     The move is bilinear, which adds up to 1/4 px^2 of variance in y and in x. The result has the smallest odd side that
-    holds every pixel above 0. `of` names the kernel in messages.
+    holds every pixel above 0. `name` identifies the kernel in messages.
     Raises `ValueError` unless the array is 2-D, at most `LARGEST_PX` a side, finite, non-negative and not all zero.
     """
     if kernel.ndim != 2 or kernel.dtype.kind not in _NUMBERS or not kernel.size or max(kernel.shape) > LARGEST_PX:
         raise ValueError(
-            f"{of}: expected a kernel as a 2-D array of numbers, 1 to {LARGEST_PX} px a side, got {kernel.dtype} "
+            f"{name}: expected a kernel as a 2-D array of numbers, 1 to {LARGEST_PX} px a side, got {kernel.dtype} "
             f"of shape {kernel.shape}; crop or convert it"
         )
     if not np.isfinite(kernel).all() or kernel.min() < 0 or kernel.max() == 0:
         raise ValueError(
-            f"{of}: expected a kernel of finite, non-negative values that are not all 0, got values from "
+            f"{name}: expected a kernel of finite, non-negative values that are not all 0, got values from "
             f"{kernel.min()} to {kernel.max()}; repair or remove it"
         )
     positions_px = np.argwhere(kernel)
     weights = kernel[kernel > 0].astype(np.float64)
-    weights /= weights.max()  # the sum of the values as they came might overflow
-    # Rounded, since an error in the last digit would give a symmetric kernel another rim of pixels.
+    weights /= weights.max()  # the sum of the original values might overflow
+    # Rounded, because an error in the last digit would give a symmetric kernel one more rim of pixels.
     offsets_px = positions_px - np.round(weights @ positions_px / weights.sum(), 6)
     radius_px = math.ceil(np.abs(offsets_px).max())
     return splat(offsets_px + radius_px, weights, 2 * radius_px + 1)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of kernels at `path`: itself, or those in it in the order of their names; none where there are none."""
+    """List the kernel files at `path`: the file itself, or those in the folder, sorted by name. May be empty."""
     if path.is_dir():
         return [f for f in sorted(path.iterdir()) if f.suffix.lower() in _READERS and f.is_file() and f.name[0] != "."]
     return [path] if path.is_file() and path.suffix.lower() in _READERS else []
 
 
 def read_bank(path: Path | str) -> Kernels:
-    """Every kernel of a file, or of the .npy, .png and .mat files of a folder in the order of their names, `centred`.
+    """Read every kernel of a file, or of the .npy, .png and .mat files of a folder sorted by name, `centred`.
 
-    .npy: one kernel (h w) or several (n h w).  .png: one kernel, grey, 8 or 16 bit.  .mat, up to version 7.3: whatever
-    in it, in cells and structs too, is a 2-D array, finite, non-negative, of sum 1 within 5 % and 3 to `LARGEST_PX`
-    pixels a side; the rest of such a file (images, settings) is passed over, as are a folder's hidden files, folders
-    and files of other types. No file can make code run.
-    Raises `ValueError` that names the file if one is broken or holds no kernel, and if there is no file.
+    .npy: one kernel (h w) or several (n h w).  .png: one kernel, grey, 8 or 16 bit.  .mat, up to version 7.3: every 2-D
+    array, also in cells and structs, that is finite, non-negative, has sum 1 within 5 % and 3 to `LARGEST_PX` pixels a
+    side. Other contents of a .mat file (images, settings) are ignored, as are a folder's hidden files, subfolders and
+    files of other types. No file can make code run.
+    Raises `ValueError` naming the file if it is broken or holds no kernel, and if there is no file.
     """
     files = files_of(Path(path))
     if not files:
@@ -66,7 +66,7 @@ def read_bank(path: Path | str) -> Kernels:
     for file in files:
         try:
             arrays = _READERS[file.suffix.lower()](file)
-        except Exception as error:  # on broken files the readers of all three formats raise whatever comes up
+        except Exception as error:  # on broken files the three readers raise exceptions of many kinds
             raise ValueError(
                 f"{file}: expected a readable {file.suffix} file, got {type(error).__name__} ({error}); "
                 "copy or export it again"
@@ -78,7 +78,7 @@ def read_bank(path: Path | str) -> Kernels:
 
 
 def _read_npy(path: Path) -> list[np.ndarray]:
-    stored = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a false header cannot claim memory
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that a forged header cannot claim memory
     if not isinstance(stored, np.ndarray):
         raise TypeError("an archive of several arrays")
     return list(stored) if stored.ndim == 3 else [stored]
@@ -105,7 +105,7 @@ def _read_mat(path: Path) -> list[np.ndarray]:
 
 
 def _arrays_within(variable: Any) -> Iterator[np.ndarray]:
-    """The arrays of numbers in a variable of a version 5 file, the cells in MATLAB's order."""
+    """Find the arrays of numbers in a variable of a version 5 file, cells in MATLAB's order."""
     if not isinstance(variable, np.ndarray):
         return
     if variable.dtype.names:
@@ -119,14 +119,15 @@ def _arrays_within(variable: Any) -> Iterator[np.ndarray]:
 
 
 def _arrays_of_hdf5(h5py: Any, node: Any, seen: set[int]) -> Iterator[np.ndarray]:
-    """The arrays of numbers in a variable or group of a version 7.3 file; `seen` ends a circle of references."""
+    """Find the arrays of numbers in a variable or group of a version 7.3 file; `seen` breaks cycles of references."""
     address = h5py.h5o.get_info(node.id).addr
     if address in seen:
         return
     seen.add(address)
     if isinstance(node, h5py.Group):
         for name in node:
-            # "#refs#" holds the cells, reached through their variables; soft and external links lead out of the file.
+            # "#refs#" holds the cells, which are reached through their variables; soft and external links may lead out
+            # of the file.
             if not name.startswith("#") and isinstance(node.get(name, getlink=True), h5py.HardLink):
                 yield from _arrays_of_hdf5(h5py, node[name], seen)
     elif not isinstance(node, h5py.Dataset) or not node.shape or node.size > LARGEST_PX**2:
@@ -139,7 +140,7 @@ def _arrays_of_hdf5(h5py: Any, node: Any, seen: set[int]) -> Iterator[np.ndarray
 
 
 def _is_kernel(array: np.ndarray) -> bool:
-    """`_RULE`. From 3 px on, since a number 1 or a list of weights is no kernel."""
+    """Check `_RULE`. At least 3 px, because the number 1 or a list of weights is not a kernel."""
     if array.ndim != 2 or array.dtype.kind not in _NUMBERS or min(array.shape) < 3 or max(array.shape) > LARGEST_PX:
         return False
     return bool(np.isfinite(array).all() and array.min() >= 0 and abs(array.sum(dtype=np.float64) - 1) <= 0.05)

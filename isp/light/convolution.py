@@ -1,4 +1,4 @@
-"""Light blurred by a kernel."""
+"""Uniform blur: convolution of an image with a kernel."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from torch.nn import functional
 
 
 def convolve(image: Float[Tensor, "f c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "f c h w"]:
-    """`image` convolved with a kernel of odd size, borders mirrored; a border as wide as the kernel's radius is invented.
+    """Convolve `image` with a kernel of odd size; borders are mirrored.
 
         blurred(p) = sum_q kernel(q) image(p - q)
 
-    By FFT over mirrored borders, whose wrap-around falls on pixels that are cut off again.
-    Raises `ValueError` where the image is not larger than the kernel's radius.
+    A border as wide as the kernel's radius depends on the mirrored pixels. Computed by FFT: its wrap-around falls on
+    padded pixels, which are cut off again.
+    Raises `ValueError` if the image is not larger than the kernel's radius.
     """
     radius = len(kernel) // 2
     height, width = image.shape[-2:]

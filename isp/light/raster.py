@@ -1,13 +1,11 @@
-"""Kernels of trajectories: how long a point of light stays on each pixel.
+"""Blur kernels from trajectories: how long a point of light stays on each pixel.
 
-A kernel is a square float32 array of odd side, non-negative, of sum 1, its centroid on the centre pixel, so that the
-blurred image stays registered with the sharp one. Kernels are convolved, not correlated: a point of light is imaged as
-the kernel, unflipped.
+A kernel is a square float32 array of odd side, non-negative, with sum 1. Its centroid lies on the centre pixel, so that
+the blurred image stays registered with the sharp one. Kernels are convolved, not correlated: the image of a point of
+light is the kernel itself, unflipped.
 """
 
 from __future__ import annotations
-
-import difflib
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -17,16 +15,27 @@ from isp.light.trajectories import FAMILIES, Trajectory
 Kernel = Float32[np.ndarray, "n n"]
 Kernels = list[Float32[np.ndarray, "_ _"]]
 
+_SPACING_PX = 1 / 8  # largest distance between splatted points: keeps an oblique line even within 1 %
 
-_SPACING_PX = 1 / 8  # at most, between splatted points: keeps an oblique line even within 1 %
+
+def camera_shake(rng: np.random.Generator, family: str, size: int) -> Kernel:
+    """Draw a kernel of one of `FAMILIES`, with its published parameters, that spans `size` pixels.
+
+    Raises `ValueError` for an unknown family or a size that is not odd and at least 3.
+    """
+    _check_size("camera_shake", size)
+    if family not in FAMILIES:
+        raise ValueError(f"camera_shake: expected a family out of {', '.join(FAMILIES)}, got {family!r}")
+    return rasterise(FAMILIES[family](rng), size)
 
 
 def rasterise(trajectory: Trajectory, size: int) -> Kernel:
-    """The kernel of a trajectory: how long its point of light stays on each of `size` x `size` pixels.
+    """Return the kernel of a trajectory: how long its point of light stays on each of `size` x `size` pixels.
 
-    The trajectory is moved and scaled, alike in y and x, until its centroid lies on the centre pixel and the point
-    farthest from it (in y or in x) on the centre of a border pixel. The segments between its points take equal times,
-    each spread evenly along the segment, with bilinear weights. Sum 1, centroid at the centre within 1e-5 px.
+    The trajectory is moved and scaled, by the same factor in y and x, until its centroid lies on the centre pixel and
+    the point farthest from it (in y or in x) lies on the centre of a border pixel. The segments between its points take
+    equal times; each is spread evenly along the segment, with bilinear weights. The kernel has sum 1, and its centroid
+    lies at the centre within 1e-5 px.
     Raises `ValueError` for a size that is not odd and at least 3, or a trajectory that does not move.
     """
     _check_size("rasterise", size)
@@ -48,38 +57,9 @@ def rasterise(trajectory: Trajectory, size: int) -> Kernel:
     return splat(points_px[segment] + fraction[:, None] * segments_px[segment], 1 / parts[segment], size)
 
 
-def camera_shake(rng: np.random.Generator, family: str, size: int) -> Kernel:
-    """A random kernel of one of `FAMILIES`, with its published parameters, that spans `size` pixels.
-
-    Raises `ValueError` for an unknown family or a size that is not odd and at least 3.
-    """
-    _check_size("camera_shake", size)
-    if family not in FAMILIES:
-        near = difflib.get_close_matches(family, FAMILIES, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise ValueError(f"camera_shake: expected a family out of {', '.join(FAMILIES)}, got {family!r}{hint}")
-    return rasterise(FAMILIES[family](rng), size)
-
-
-def pad(kernel: Kernel, size: int) -> Float32[np.ndarray, "{size} {size}"]:
-    """The kernel amid zeros, `size` x `size`.
-
-    Raises `ValueError` when the size is even or smaller than the kernel, or the kernel has an even side.
-    """
-    _check_size("pad", size)
-    if len(kernel) > size or len(kernel) % 2 == 0:
-        raise ValueError(f"pad: expected a kernel of odd side up to {size} px, got {len(kernel)} px")
-    return np.pad(kernel, (size - len(kernel)) // 2)
-
-
-def _check_size(of: str, size: int) -> None:
-    if size < 3 or size % 2 == 0:
-        raise ValueError(f"{of}: expected a kernel size in pixels that is odd and at least 3, got {size}")
-
-
 def splat(positions_px: Float64[np.ndarray, "k 2"], weights: Float64[np.ndarray, " k"], size: int) -> Kernel:
-    """Points shared out among the four pixels around each, which keeps their centroid; normalised to sum 1."""
-    positions_px = positions_px.clip(0, size - 1)  # rounding only
+    """Distribute weighted points over the four pixels around each, which keeps their centroid; normalised to sum 1."""
+    positions_px = positions_px.clip(0, size - 1)  # removes rounding errors only
     corner = positions_px.astype(np.intp).clip(max=max(size - 2, 0))  # on the far border: the pixel before, share 0
     low_y, low_x = (1 - (positions_px - corner)).T
     index = corner[:, 0] * size + corner[:, 1]
@@ -88,3 +68,19 @@ def splat(positions_px: Float64[np.ndarray, "k 2"], weights: Float64[np.ndarray,
     times = np.bincount(cells, shares * np.tile(weights, 4), size * size)[: size * size].reshape(size, size)
     kernel: Kernel = (times / times.sum()).astype(np.float32)
     return kernel
+
+
+def pad(kernel: Kernel, size: int) -> Float32[np.ndarray, "{size} {size}"]:
+    """Return the kernel surrounded by zeros, `size` x `size`.
+
+    Raises `ValueError` if the size is even or smaller than the kernel, or the kernel has an even side.
+    """
+    _check_size("pad", size)
+    if len(kernel) > size or len(kernel) % 2 == 0:
+        raise ValueError(f"pad: expected a kernel of odd side up to {size} px, got {len(kernel)} px")
+    return np.pad(kernel, (size - len(kernel)) // 2)
+
+
+def _check_size(function: str, size: int) -> None:
+    if size < 3 or size % 2 == 0:
+        raise ValueError(f"{function}: expected a kernel size in pixels that is odd and at least 3, got {size}")

@@ -1,8 +1,10 @@
-"""Blur kernels of random camera shake, in three published families.
+"""Trajectories of random camera shake, in three published families.
 
-A kernel is a square float32 array of odd side, non-negative, of sum 1, its centroid on the centre pixel, so that the
-blurred image stays registered with the sharp one. Kernels are convolved, not correlated: a point of light is imaged as
-the kernel, unflipped. A trajectory is the path of that point, (y, x) at equal steps of time, in arbitrary units.
+A trajectory is the path of one point of light across the sensor during an exposure: (y, x) at equal steps of time, in
+arbitrary units. `isp.light.raster` turns it into a blur kernel.
+
+To add a family, write its function here and add it to `FAMILIES`: recipes then accept its name. A recipe that does not
+name the new family keeps its pixels, because the default of the stage `camera_shake` lists its families.
 """
 
 from __future__ import annotations
@@ -11,35 +13,32 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 Trajectory = Float64[np.ndarray, "points 2"]
-Kernel = Float32[np.ndarray, "n n"]
-Kernels = list[Float32[np.ndarray, "_ _"]]
 
-# ---------------------------------------------------------------- trajectories
+# How strongly the hand trembles: one value is drawn for each path.
+# Source: boracchi2012, DeblurGAN@af5ad45 (motion_blur/blur_image.py)
+ANXIETIES = (0.003, 0.005, 0.007, 0.008, 0.009, 0.01)
 
-ANXIETIES = (
-    0.003,
-    0.005,
-    0.007,
-    0.008,
-    0.009,
-    0.01,
-)  # Source: boracchi2012, DeblurGAN@af5ad45 (motion_blur/blur_image.py)
+
+def _check_points(family: str, points: int) -> None:
+    if points < 2:
+        raise ValueError(f"{family}: expected at least 2 points of a trajectory, got {points}")
 
 
 def boracchi_foi(
     rng: np.random.Generator, anxieties: Sequence[float] = ANXIETIES, points: int = 2000, length_px: float = 60.0
 ) -> Trajectory:
-    """A hand that trembles, pulls back to where it started, and now and then jerks; its speed is constant.
+    """Draw the path of a hand that trembles, is pulled back to its start, and sometimes jerks; its speed is constant.
 
         v <- v + J + e (s n - c x) step,    v <- v / |v| step,    x <- x + v,    step = length_px / (points - 1)
 
-    from x = 0, v = e exp(i U[0, 2 pi]), as complex numbers; n is complex standard normal, and J = 2 v exp(i (pi + u)),
-    u in U[-1/2, 1/2], with probability p e, else 0. Drawn once: e from `anxieties` (0 gives a straight line), the
-    tremor s from U[0, 10], the pull c from U[0, 0.7], p from U[0, 0.2]. `length_px` is that of the whole path, in
-    pixels of the published canvas of 64; against it the pull is measured.
+    All values are complex numbers, starting from x = 0 and v = e exp(i U[0, 2 pi]). n is complex standard normal;
+    J = 2 v exp(i (pi + u)), u in U[-1/2, 1/2], with probability p e, else 0. Four numbers are drawn once for the path:
+    e from `anxieties` (0 gives a straight line), the tremor s from U[0, 10], the pull c from U[0, 0.7], and p from
+    U[0, 0.2]. `length_px` is the length of the whole path in pixels of the published 64-px canvas; the pull is
+    relative to it.
     Raises `ValueError` for fewer than two points, a path without length, or a negative anxiety.
     Source: boracchi2012, DeblurGAN@3dbe63b (motion_blur/generate_trajectory.py)
     """
@@ -58,7 +57,7 @@ def boracchi_foi(
     jerks = 2 * np.exp(1j * (math.pi + uniform[1] - 0.5))
     turns = np.where(uniform[0] < jerk_probability * anxiety, 1 + jerks, 1)
     pull = float(pull) * anxiety * step
-    # Sequential, since the velocity is normalised at every step; Python's own complex numbers are the fastest here.
+    # A loop, because the velocity is normalised at every step; Python's complex numbers are the fastest way to do it.
     velocity = (anxiety or step) * complex(math.cos(angle), math.sin(angle))
     position = 0j
     path = [position]
@@ -72,13 +71,13 @@ def boracchi_foi(
 
 
 def schmidt(rng: np.random.Generator, points: int = 250) -> Trajectory:
-    """A camera drifting and turning in three dimensions, seen along the optical axis.
+    """Draw the path of a camera that drifts and turns in three dimensions, projected along the optical axis.
 
         r_t = (1 + g) r_(t-1) + g n_t / (t + 1),    v_t = v_(t-1) + m_t / (t + 1),    g = 2 pi / points
         x_t = x_(t-1) + Rz(r_t) Ry(r_t) Rx(r_t) v_t
 
-    with n_t, m_t and v_0 standard normal in three dimensions, r_0 = 0, x_0 = 0. The angles grow by exp(2 pi), about
-    500 times, over a trajectory, whatever the number of points: its end curls.
+    n_t, m_t and v_0 are standard normal in three dimensions; r_0 = 0, x_0 = 0. The angles grow by a factor of exp(2 pi),
+    about 500, over a trajectory of any number of points, so its end curls.
     Raises `ValueError` for fewer than two points.
     Source: schmidt2013, KAIR@f36c972 (utils/utils_deblur.py)
     """
@@ -103,12 +102,12 @@ def schmidt(rng: np.random.Generator, points: int = 250) -> Trajectory:
 def gaussian_process(
     rng: np.random.Generator, length_scale: float = 0.3, std: float = 0.25, period_points: int = 1000
 ) -> Trajectory:
-    """A smooth path: y and x are independent Gaussian processes of Matern-5/2 covariance.
+    """Draw a smooth path: y and x are independent Gaussian processes with a Matern-5/2 covariance.
 
         k(d) = std^2 (1 + a + a^2 / 3) exp(-a),    a = sqrt(5) |d| / length_scale
 
-    The unit of time is the exposure. A process of period 2 pi is sampled by FFT at `period_points` points, and those of
-    one exposure are kept. `length_scale` in (0, 1]: the period distorts the covariance of longer ones.
+    The unit of time is one exposure. The process has a period of 2 pi, is sampled by FFT at `period_points` points, and
+    the points of one exposure are kept. `length_scale` lies in (0, 1]; the period would distort longer covariances.
     Raises `ValueError` for fewer than two points in the exposure, or a `length_scale` or `std` out of range.
     Source: schuler2016, deepinv@0252656 (deepinv/physics/generator/blur.py, which calls it Matern 3/2)
     """
@@ -121,15 +120,10 @@ def gaussian_process(
     lag = 2 * math.pi / period_points * np.arange(period_points)
     a = math.sqrt(5) / length_scale * np.minimum(lag, 2 * math.pi - lag)
     covariance = std**2 * (1 + a + a**2 / 3) * np.exp(-a)
-    # The kink of the covariance half a period away can push the smallest of its frequencies below 0.
+    # The covariance has a kink half a period away, which can push its smallest frequencies below 0.
     spectrum = np.fft.rfft(covariance).real.clip(min=0)
     noise = np.fft.rfft(rng.standard_normal((2, period_points)))
     return np.fft.irfft(noise * np.sqrt(spectrum), period_points)[:, :points].T
-
-
-def _check_points(family: str, points: int) -> None:
-    if points < 2:
-        raise ValueError(f"{family}: expected at least 2 points of a trajectory, got {points}")
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Trajectory]] = {
@@ -137,5 +131,3 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Trajectory]] = {
     "schmidt": schmidt,
     "gaussian_process": gaussian_process,
 }
-
-# ---------------------------------------------------------------- trajectory -> kernel

@@ -1,7 +1,7 @@
-"""Where the camera's picture lies on the RAW mosaic: its turn and its crop, to the pixel, or why it does not fit.
+"""Find the orientation and the crop of the camera's picture on the RAW mosaic, to the pixel, or say why it does not fit.
 
-Both are compared as band-passed luminance by normalised cross-correlation: once over the whole picture, reduced, and then
-in many small blocks at full size, which must all agree. Tone, colour and sharpness may differ; geometry may not.
+Both are compared as band-passed luminance by normalised cross-correlation: first over the whole picture at reduced size,
+then in many small blocks at full size, which must agree. Tone, colour and sharpness may differ; geometry may not.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from isp import cfa
 from isp.camera import Camera
 from isp.files.pictures import UNTURN, turned_back
 
-COARSE_SIDE = 512  # px of the RAW's longer side while turn, scale and place are unknown
-COARSE_LOW_PX, BLOCK_LOW_PX = 6.0, 4.0  # what varies over more is left out
+COARSE_SIDE = 512  # px of the RAW's longer side while orientation, scale and position are unknown
+COARSE_LOW_PX, BLOCK_LOW_PX = 6.0, 4.0  # standard deviation of the blur that is subtracted
 LEAST_COARSE = 0.35  # correlation of the whole reduced picture
-LEAST_BLOCK = 0.1  # of a block at full size: noise at ISO 6400 leaves little more, and the place is right all the same
-LEAST_AGREEING = 0.75  # share of the blocks that must correlate, and lie where most lie
+LEAST_BLOCK = 0.1  # correlation of a block at full size; noise at ISO 6400 leaves little more
+LEAST_AGREEING = 0.75  # share of the blocks that must correlate, and agree on the position
 LEAST_BLOCKS = 4
-MOST_APART_PX = 0.75  # of a block from where most lie
-MOST_FRACTION_PX = 0.35  # of the place from a whole pixel
+MOST_APART_PX = 0.75  # largest distance of an agreeing block from the median position
+MOST_FRACTION_PX = 0.35  # largest distance of the position from a whole pixel
 LEAST_TEXTURE = 0.003  # standard deviation of the band-passed picture in a block; less is noise
 BLOCKS_A_SIDE = 6
 BLOCK, LEAST_SIDE = 192, 64
-
 
 Luminance = Float32[np.ndarray, "_ _"]  # of any size
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The picture's top-left pixel, once it is turned as the sensor lies, is the RAW's pixel (`top`, `left`).
+    """Where the picture lies: turned to the sensor's orientation, its top-left pixel is the RAW's pixel (`top`, `left`).
 
-    `orientation` is the EXIF one that was undone; `correlation` the median over `blocks` blocks, `apart_px` how far the
-    farthest of those that agree lies from their median.
+    orientation   the EXIF orientation that was undone
+    correlation   median over the blocks that correlate
+    blocks        how many blocks were compared
+    apart_px      largest distance of an agreeing block from the median position
     """
 
     orientation: int
@@ -52,10 +53,10 @@ class Alignment:
 def align(
     raw: UInt16[np.ndarray, "h w"], picture: UInt8[np.ndarray, "u v 3"], camera: Camera, orientation: int
 ) -> Alignment:
-    """Where the upright `picture` lies on the mosaic; `orientation` is the RAW file's, tried first.
+    """Find the upright `picture` on the mosaic; `orientation` is the RAW file's, which is tried first.
 
-    Raises `ValueError` with the reason where the picture does not fit: another scene, a reduced copy, corrected or
-    rotated geometry, a shift by part of a pixel, or nothing in it to compare.
+    Raises `ValueError` with the reason if the picture does not fit: another scene, a reduced copy, corrected or rotated
+    geometry, a shift by a fraction of a pixel, or no detail to compare.
     """
     if min(raw.shape + picture.shape[:2]) < LEAST_SIDE:
         raise ValueError(f"expected at least {LEAST_SIDE}x{LEAST_SIDE} pixels, got {_size(raw)} and {_size(picture)}")
@@ -87,28 +88,27 @@ def _size(image: np.ndarray) -> str:
 
 
 def _half_size_luminance(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Luminance:
-    """(R + 2 G + B) / 4 of each cell of the mosaic, white-balanced, display-encoded."""
+    """Return (R + 2 G + B) / 4 of each cell of the mosaic, white-balanced and display-encoded."""
     height, width = (side // 2 * 2 for side in raw.shape)
     total = np.zeros((height // 2, width // 2), np.float32)
-    for site, colour in enumerate(cfa.channels(camera.cfa[0])):
-        total += _balanced(raw[site // 2 : height : 2, site % 2 : width : 2], camera, colour)
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
+        total += _balanced(raw[:height, :width][rows, columns], camera, colour)
     return _encoded(total / 4)
 
 
 def _full_size_luminance(raw: UInt16[np.ndarray, "h w"], camera: Camera) -> Luminance:
-    """The same centred on every pixel: a binomial 3x3 filter weighs R, G and B alike wherever it stands."""
+    """Return the same centred on every pixel: a binomial 3x3 filter weights R, G and B equally at every position."""
     import cv2
 
     balanced = np.empty(raw.shape, np.float32)
-    for site, colour in enumerate(cfa.channels(camera.cfa[0])):
-        rows, columns = slice(site // 2, None, 2), slice(site % 2, None, 2)
+    for colour, rows, columns in cfa.sites(camera.cfa[0]):
         balanced[rows, columns] = _balanced(raw[rows, columns], camera, colour)
     blurred: Luminance = cv2.GaussianBlur(balanced, (3, 3), 0.8, borderType=cv2.BORDER_REFLECT_101)
     return _encoded(blurred)
 
 
 def _balanced(values: UInt16[np.ndarray, "h w"], camera: Camera, colour: int) -> Luminance:
-    """One colour of the mosaic, black removed, white-balanced, clipped to [0, 1]."""
+    """Return one colour of the mosaic with black subtracted, white-balanced, clipped to [0, 1]."""
     if camera.black is None or camera.white is None:
         raise ValueError(f'camera "{camera.name[0]}": expected black and white levels, got none')
     black, white = float(camera.black[0, colour]), float(camera.white[0])
@@ -127,7 +127,7 @@ def _luminance_of(picture: UInt8[np.ndarray, "u v 3"]) -> Luminance:
 
 
 def _band_passed(luminance: Luminance, low_px: float) -> Luminance:
-    """Without what changes slowly: tone curves and vignetting move that, not the place of edges."""
+    """Subtract slow changes, which tone curves and vignetting alter; the position of edges stays."""
     import cv2
 
     luminance = np.ascontiguousarray(luminance)
@@ -140,29 +140,29 @@ def _band_passed(luminance: Luminance, low_px: float) -> Luminance:
 @dataclass(frozen=True)
 class _Whole:
     orientation: int
-    scale: float  # pixels of the RAW for one of the picture
+    scale: float  # pixels of the RAW per pixel of the picture
     top: float
     left: float
     correlation: float
-    step: float  # pixels of the RAW for one that was compared
+    step: float  # pixels of the RAW per compared pixel
 
 
 def _whole(field: Luminance, step: float, upright: Luminance, orientation: int) -> _Whole:
-    """The best place of the picture, turned for that orientation, over scale 1 and those at which it fills the RAW.
+    """Find the best position of the picture in that orientation, at scale 1 and at the scales at which it fills the RAW.
 
-    `field` is the RAW, band-passed, at `step` pixels for one.
+    `field` is the band-passed RAW, reduced by `step`.
     """
     import cv2
 
     turned = UNTURN[orientation](upright)
     filling = min(step * side / own for side, own in zip(field.shape, turned.shape, strict=True))
-    # A camera crops a few per cent off the visible area.
+    # A camera crops a few per cent of the visible area.
     others = [] if abs(filling - 1) < 0.1 else [filling * share / 100 for share in range(90, 101)]
     best = _Whole(orientation, 1.0, 0.0, 0.0, -1.0, step)
     for scale in (1.0, *others):
         reduced = _band_passed(UNTURN[orientation](_resized(upright, scale / step)), COARSE_LOW_PX)
         height, width = reduced.shape
-        # A picture may reach beyond the RAW a little, a part from its middle does not.
+        # The picture may extend slightly beyond the RAW; its central part does not.
         top, left = height // 8, width // 8
         part = reduced[top : height - top, left : width - left]
         if min(part.shape) < 8 or any(own > side for own, side in zip(part.shape, field.shape, strict=True)):
@@ -188,9 +188,9 @@ def _resized(luminance: Luminance, factor: float) -> Luminance:
 
 @dataclass(frozen=True)
 class _Block:
-    row: float  # its middle in the picture
+    row: float  # of its centre in the picture
     column: float
-    top: float  # of the picture on the RAW, as this block has it
+    top: float  # position of the picture on the RAW, according to this block
     left: float
     correlation: float
 
@@ -198,7 +198,7 @@ class _Block:
 def _refined(
     raw: UInt16[np.ndarray, "h w"], picture: UInt8[np.ndarray, "u v 3"], camera: Camera, found: _Whole
 ) -> Alignment:
-    """The place to the pixel. Raises `ValueError` where blocks are too few, do not correlate or do not agree."""
+    """Find the position to the pixel. Raises `ValueError` if blocks are too few, do not correlate or do not agree."""
     blocks = list(_blocks(raw, picture, camera, found))
     if len(blocks) < LEAST_BLOCKS:
         raise ValueError(f"expected detail in at least {LEAST_BLOCKS} places to compare, got it in {len(blocks)}")
@@ -215,7 +215,7 @@ def _refined(
     if agreeing < LEAST_AGREEING * len(blocks):
         raise ValueError(
             f"expected one shift for the whole picture, got blocks up to {apart.max():.1f} px apart "
-            f"(scale {_scale(like):.4f}); corrected lens distortion or a resized picture looks like this"
+            f"(scale {_scale(like):.4f}); the picture may be resized, or its lens distortion corrected"
         )
     top, left = (round(float(side)) for side in place)
     fraction = float(np.abs(place - np.round(place)).max())
@@ -234,7 +234,7 @@ def _refined(
 def _blocks(
     raw: UInt16[np.ndarray, "h w"], picture: UInt8[np.ndarray, "u v 3"], camera: Camera, found: _Whole
 ) -> Iterator[_Block]:
-    """A grid over what both see, without the blocks that hold no detail."""
+    """Compare a grid of blocks over the common area; blocks without detail are left out."""
     import cv2
 
     reach = math.ceil(1.5 * found.step) + 2
@@ -269,7 +269,7 @@ def _blocks(
 
 
 def _peak(scores: Float32[np.ndarray, " n"], at: int) -> float:
-    """How far the top of the parabola through the highest score and its neighbours lies from it, in [-0.5, 0.5]."""
+    """Return the offset, in [-0.5, 0.5], of the parabola's peak through the highest score and its two neighbours."""
     if not 0 < at < len(scores) - 1:
         return 0.0
     before, here, after = (float(score) for score in scores[at - 1 : at + 2])
@@ -278,7 +278,7 @@ def _peak(scores: Float32[np.ndarray, " n"], at: int) -> float:
 
 
 def _scale(blocks: list[_Block]) -> float:
-    """Pixels of the RAW for one of the picture, by least squares over the blocks."""
+    """Estimate the pixels of the RAW per pixel of the picture, by least squares over the blocks."""
     places = np.array([[block.row, block.column] for block in blocks])
     shifts = np.array([[block.top, block.left] for block in blocks])
     places, shifts = places - places.mean(axis=0), shifts - shifts.mean(axis=0)

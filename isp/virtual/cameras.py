@@ -1,13 +1,12 @@
-"""Which virtual cameras there are: sensors, lenses and the characters of their ISPs, as data.
+"""The virtual cameras as data: sensors, lenses and the characters of their ISPs.
 
-What is measured and what is invented: the A7R3's matrix, response, noise and white balances are measured (they stand
-in isp/cameras/a7r3.yaml and isp/tone.py), and the matrices of the D7000 and the D90 are LibRaw's. All else is assumed:
-plausible figures that make three cameras differ, not descriptions of products.
+The A7R3's matrix, response, noise and white balances are measured (isp/cameras/a7r3.yaml and isp/tone.py); the matrices of
+the D7000 and the D90 are LibRaw's. Everything else is assumed: plausible figures that make three cameras differ, not
+descriptions of products.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,22 +16,23 @@ from torch import Tensor
 
 from isp import profile as profiles
 from isp import tone
+from isp.command import did_you_mean
 from isp.profile import Levels, Noise, Profile
 from isp.virtual.develop import Character
 
-Range = tuple[float, float]
+Range = tuple[float, float]  # (smallest, largest)
 Values = Float[Tensor, "..."]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lens:
-    """A zoom lens before a sensor.
+    """A zoom lens in front of a sensor.
 
     focal_mm, f_number    ranges
-    half_diagonal_mm      of the sensor
-    exit_pupil_mm         how much farther from the sensor than `focal_mm` the light seems to come from
-    mechanical            share of light that the barrel takes from the corners when wide open
-    softness_px           standard deviation of its blur at the sharpest f-number; 12 % more a stop from there
+    half_diagonal_mm      half the diagonal of the sensor
+    exit_pupil_mm         distance of the exit pupil from the sensor, minus `focal_mm`
+    mechanical            share of light that the barrel blocks in the corners when wide open
+    softness_px           standard deviation of its blur at `sharpest_f_number`; grows by 12 % per stop from there
     """
 
     focal_mm: Range
@@ -49,14 +49,14 @@ class VirtualCamera:
     """A sensor, a lens, and an ISP.
 
     profile          matrix, levels, noise and the CFA of the whole frame
-    white_balances   (red, blue) gains from tungsten light to shade; a shot takes any place between two neighbours
+    white_balances   (red, blue) gains from tungsten light to shade; a shot interpolates between two neighbours
     iso, exposure_s  ranges
-    metered_level    where exposure metering puts the mean luminance of a scene; saturation is 1
+    metered_level    the level to which exposure metering brings the mean luminance of a scene; saturation is 1
     """
 
     name: str
     profile: Profile
-    white_balances: tuple[Range, ...]
+    white_balances: tuple[tuple[float, float], ...]
     iso: Range
     exposure_s: Range
     metered_level: float
@@ -68,7 +68,7 @@ class VirtualCamera:
 
 
 def _shoulder(linear: Values, knee: float) -> Values:
-    """x (1 + knee) / (x + knee): highlights are compressed, white stays white."""
+    """Compress highlights by x (1 + knee) / (x + knee); white stays white."""
     return linear * (1 + knee) / (linear + knee)
 
 
@@ -80,14 +80,14 @@ def _d90_response(linear: Values) -> Values:
     return tone.srgb_curve(_shoulder(linear, 0.5))
 
 
-# ---------------------------------------------------------------- the three
+# ---------------------------------------------------------------- the three cameras
 
 
 def _a7r3() -> VirtualCamera:
-    """Full frame. Neutral: its measured response at base ISO, little local tone mapping, careful denoising."""
+    """Full frame. Neutral: the measured response at base ISO, little local tone mapping, careful denoising."""
     measured = profiles.load("a7r3")
     assert measured.noise is not None
-    # From tungsten light to daylight, as the profile's table has them, sorted by the red gain.
+    # From tungsten light to daylight: the profile's table, sorted by the red gain.
     white_balances = sorted({shot.white_balance for shot in measured.shots})
     return VirtualCamera(
         name="a7r3-virtual",
@@ -219,14 +219,13 @@ _CAMERAS: dict[str, Callable[[], VirtualCamera]] = {"a7r3-virtual": _a7r3, "d700
 
 @cache
 def load(name: str) -> VirtualCamera:
-    """The virtual camera `name`, one of `names()`. Raises `ValueError` for an unknown one."""
+    """Return the virtual camera `name`, one of `names()`. Raises `ValueError` if it is unknown."""
     if name not in _CAMERAS:
-        close = difflib.get_close_matches(name, _CAMERAS, n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
+        hint = did_you_mean(name, _CAMERAS)
         raise ValueError(f'virtual camera: expected one of {", ".join(_CAMERAS)}, got "{name}"{hint}')
     return _CAMERAS[name]()
 
 
 def names() -> list[str]:
-    """The virtual cameras that come with the package."""
+    """List the virtual cameras that come with the package."""
     return list(_CAMERAS)

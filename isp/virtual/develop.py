@@ -1,16 +1,16 @@
-"""The ISP inside a virtual camera: RAW to sRGB by operations that follow the EXIF, as those of real cameras do.
+"""The ISP inside a virtual camera: RAW to sRGB by operations that depend on the EXIF values, as in real cameras.
 
     balance -> demosaic -> denoise -> camera matrix -> local tone -> response -> contrast -> sharpen, saturate -> JPEG
 
-| operation     | follows               | how                                                                        |
+| operation     | depends on            | how                                                                        |
 |---------------|-----------------------|----------------------------------------------------------------------------|
-| denoising     | ISO                   | the noise variance of the sensor at that ISO, times a strength that grows  |
+| denoising     | ISO                   | the sensor's noise variance at that ISO, times a strength that grows too   |
 | local tone    | exposure time, ISO    | shadows are lifted more in long exposures, less at high ISO                |
-| contrast      | exposure time, ISO    | less of an S-curve at high ISO and in long exposures                       |
-| sharpening    | f-number              | least at the sharpest f-number, more wide open and stopped down            |
-|               | focal length          | over a wider radius at short focal lengths                                 |
+| contrast      | exposure time, ISO    | the S-curve is weaker at high ISO and in long exposures                    |
+| sharpening    | f-number              | weakest at the sharpest f-number, stronger wide open and stopped down      |
+|               | focal length          | the radius is larger at short focal lengths                                |
 
-It is not differentiable (it ends in 8 bits and a JPEG) and shares no code with the backends that learn to imitate it.
+This ISP is not differentiable (it ends in 8 bits and a JPEG) and shares no code with the backends that learn to imitate it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from isp.levels import bayer_of_raw
 from isp.profile import Noise
 from isp.virtual.scenes import luminance
 
-SMALLEST_SIDE = 32  # mirrored borders of the local tone mapping need it
+SMALLEST_SIDE = 32  # needed by the mirrored borders of the local tone mapping
 REFERENCE_ISO = 100.0
 REFERENCE_EXPOSURE_S = 1 / 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Character:
-    """What distinguishes one camera's ISP from another's. A stop is a factor of 2, from ISO 100 and from 1/60 s.
+    """What distinguishes one camera's ISP from another's. A stop is a factor of 2, counted from ISO 100 and 1/60 s.
 
-    response            white-balanced linear in [0, 1] to sRGB in [0, 1]
-    noise               the sensor's, which denoising knows
-    luma_denoise        standard deviations of noise that count as flat, at ISO 100; grows by `denoise_per_stop` a stop
+    response            maps white-balanced linear values in [0, 1] to sRGB in [0, 1]
+    noise               the sensor's noise, which denoising assumes
+    luma_denoise        noise standard deviations that count as flat, at ISO 100; grows by `denoise_per_stop` per stop
     chroma_denoise      the same for colour differences
-    lift                exponent of the local tone mapping at ISO 100 and 1/60 s, in [0, 0.5] after all changes
-    lift_per_time_stop  its change a stop of exposure time; lift_per_iso_stop a stop of ISO
-    contrast            share of an S-curve in the tone curve, in [-0.6, 0.8] after all changes; its changes likewise
-    sharpen             amount of unsharp masking at the sharpest f-number; sharpen_per_stop more for each stop from there
+    lift                exponent of the local tone mapping at ISO 100 and 1/60 s; clipped to [0, 0.5] after all changes
+    lift_per_time_stop  change of `lift` per stop of exposure time; lift_per_iso_stop per stop of ISO
+    contrast            share of an S-curve in the tone curve, clipped to [-0.6, 0.8] after all changes; changes likewise
+    sharpen             strength of unsharp masking at the sharpest f-number; sharpen_per_stop is added per stop from there
     sharpen_radius_px   standard deviation of the mask at 50 mm; proportional to focal_mm^-0.5
     saturation          factor on the colour differences of the finished picture
-    jpeg_quality        of OpenCV's encoder
+    jpeg_quality        quality of OpenCV's encoder
     """
 
     response: Callable[[Tensor], Tensor]
@@ -75,7 +75,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Strengths:
-    """What the ISP does to one shot: the numbers that the EXIF and the camera's character give."""
+    """How strongly the ISP acts on one shot: computed from the EXIF values and the camera's character."""
 
     luma_denoise: float
     chroma_denoise: float
@@ -86,7 +86,10 @@ class Strengths:
 
 
 def strengths(character: Character, camera: Camera) -> Strengths:
-    """Raises `ValueError` where the shot's ISO, exposure time, f-number or focal length is unknown."""
+    """Compute the strengths for one shot.
+
+    Raises `ValueError` if its ISO, exposure time, f-number or focal length is unknown.
+    """
     iso_stops = math.log2(_known(camera, "iso") / REFERENCE_ISO)
     time_stops = math.log2(_known(camera, "exposure_s") / REFERENCE_EXPOSURE_S)
     aperture_stops = 2 * abs(math.log2(_known(camera, "f_number") / character.sharpest_f_number))
@@ -108,14 +111,14 @@ def strengths(character: Character, camera: Camera) -> Strengths:
 def _known(camera: Camera, field: str) -> float:
     value = getattr(camera, field)
     if value is None or not bool(torch.isfinite(value).all()):
-        raise ValueError(f"virtual camera: expected a known {field}, got none; its ISP follows the EXIF")
+        raise ValueError(f"virtual camera: expected a known {field}, got none; its ISP depends on the EXIF values")
     return float(value[0])
 
 
 def develop(raw: UInt16[np.ndarray, "h w"], character: Character, camera: Camera) -> UInt8[np.ndarray, "h w 3"]:
-    """The decoded JPEG of one shot, aligned with `raw` pixel by pixel.
+    """Return the decoded JPEG of one shot, aligned with `raw` pixel by pixel.
 
-    Raises `ValueError` for a picture below 32 pixels a side, or a shot whose EXIF or levels are unknown.
+    Raises `ValueError` if a side is shorter than 32 pixels, or the EXIF values or levels of the shot are unknown.
     """
     height, width = raw.shape
     if min(height, width) < SMALLEST_SIDE:
@@ -137,9 +140,9 @@ def develop(raw: UInt16[np.ndarray, "h w"], character: Character, camera: Camera
 
 
 def _separable(image: Float[Tensor, "b c h w"], taps: list[float]) -> Float[Tensor, "b c h w"]:
-    """Convolution with `taps` along both axes; the border is mirrored.
+    """Convolve with `taps` along both axes; the border is mirrored.
 
-    As a sum of shifted pictures: a library's convolution of one channel spends longer on preparing itself.
+    Computed as a sum of shifted pictures, because a library convolution of one channel has a larger overhead.
     """
     radius = len(taps) // 2
     for axis, margin in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
@@ -151,13 +154,13 @@ def _separable(image: Float[Tensor, "b c h w"], taps: list[float]) -> Float[Tens
 
 
 def box_mean(image: Float[Tensor, "b c h w"], radius_px: int) -> Float[Tensor, "b c h w"]:
-    """Mean over a square of 2 radius_px + 1 pixels; the border is mirrored."""
+    """Return the mean over a square of 2 radius_px + 1 pixels; the border is mirrored."""
     side = 2 * radius_px + 1
     return _separable(image, [1 / side] * side)
 
 
 def gaussian_blur(image: Float[Tensor, "b c h w"], std_px: float) -> Float[Tensor, "b c h w"]:
-    """Convolution with a Gaussian cut off at three standard deviations; the border is mirrored."""
+    """Convolve with a Gaussian cut off at three standard deviations; the border is mirrored."""
     radius = math.ceil(3 * std_px)
     taps = [math.exp(-0.5 * (at / std_px) ** 2) for at in range(-radius, radius + 1)]
     return _separable(image, [tap / sum(taps) for tap in taps])
@@ -169,7 +172,7 @@ _LUMA_RADIUS_PX, _CHROMA_RADIUS_PX = 2, 8
 
 
 def _lee(image: Float[Tensor, "b c h w"], noise_variance: Tensor, radius_px: int) -> Float[Tensor, "b c h w"]:
-    """Each pixel drawn towards its local mean, the more so the less the local variance stands out of the noise's.
+    """Move each pixel towards its local mean; the move is larger if the local variance is close to that of the noise.
 
         mean + max(variance - noise_variance, 0) / variance * (image - mean)
 
@@ -187,9 +190,9 @@ def denoise(
     read_std: float,
     chosen: Strengths,
 ) -> Float[Tensor, "1 3 h w"]:
-    """Lee's filter on luma (R + 2 G + B) / 4, and over a larger window on red and blue minus luma.
+    """Apply Lee's filter to luma (R + 2 G + B) / 4, and with a larger window to red minus luma and blue minus luma.
 
-    The noise is that of the sensor after white balance, at the local mean: gain^2 read_std^2 + gain shot_gain light.
+    The noise variance is the sensor's after white balance, at the local mean: gain^2 read_std^2 + gain shot_gain light.
     Source: lee1980
     """
     luma = (balanced[:, :1] + 2 * balanced[:, 1:2] + balanced[:, 2:]) / 4
@@ -209,12 +212,12 @@ _LIFT_RADIUS_PX, _LIFT_EDGE_STOPS, _LIFT_KEY, _LIFT_FLOOR = 12, 1.5, 0.1, 0.01
 
 
 def lift_shadows(linear: Float[Tensor, "1 3 h w"], lift: float) -> Float[Tensor, "1 3 h w"]:
-    """Local tone mapping: all three channels times a gain that follows the brightness of the surroundings.
+    """Apply local tone mapping: multiply all three channels by a gain that depends on the surrounding brightness.
 
         ((1 + key / (base + floor)) / (1 + key / (1 + floor)))^lift,   key 0.1, floor 0.01
 
-    White stays white, black surroundings gain a factor of 9.2^lift. `base` is the luminance smoothed in stops over 25
-    pixels by a guided filter, which keeps edges above 1.5 stops, so that no halo stands along them.
+    White stays white; in black surroundings the gain is 9.2^lift. `base` is the luminance in stops, smoothed over 25
+    pixels by a guided filter. The filter keeps edges above 1.5 stops, which prevents halos along them.
     Source: he2013, self-guided
     """
     stops = torch.log2(luminance(linear)[:, None].clamp(min=1e-4))
@@ -228,14 +231,17 @@ def lift_shadows(linear: Float[Tensor, "1 3 h w"], lift: float) -> Float[Tensor,
 
 
 def add_contrast(srgb: Float[Tensor, "1 3 h w"], share: float) -> Float[Tensor, "1 3 h w"]:
-    """y + share (3 y^2 - 2 y^3 - y): an S-curve for a positive share, its opposite for a negative one; 0 and 1 stay."""
+    """Return y + share (3 y^2 - 2 y^3 - y): more contrast for a positive share, less for a negative one.
+
+    0 and 1 stay.
+    """
     return srgb + share * (srgb * srgb * (3 - 2 * srgb) - srgb)
 
 
 def sharpen(srgb: Float[Tensor, "1 3 h w"], chosen: Strengths, saturation: float) -> Float[Tensor, "1 3 h w"]:
-    """Unsharp masking of luma, and colour differences times `saturation`.
+    """Apply unsharp masking to luma, and multiply the colour differences by `saturation`.
 
-    Luma is that of BT.601: 0.299 R + 0.587 G + 0.114 B.
+    Luma follows BT.601: 0.299 R + 0.587 G + 0.114 B.
     """
     luma = 0.299 * srgb[:, :1] + 0.587 * srgb[:, 1:2] + 0.114 * srgb[:, 2:]
     detail = luma - gaussian_blur(luma, chosen.sharpen_radius_px)

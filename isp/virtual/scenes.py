@@ -1,6 +1,6 @@
-"""What the virtual cameras look at: photographs varied strongly, and dead leaves that need no photograph at all.
+"""Scenes for the virtual cameras: strongly varied photographs, and dead leaves, which need no photograph at all.
 
-A scene is light, not a picture: it has no noise, no mosaic and no tone curve, and it may be brighter than any sensor.
+A scene is light, not a picture: it has no noise, no mosaic and no tone curve, and it may exceed the range of any sensor.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from isp import tone
 from isp.color import LINEAR_TO_XYZ
 from isp.files.pictures import Picture
 
-EV100_RANGE = (3.0, 16.0)  # a room lit by a few lamps; sand in the sun
+EV100_RANGE = (3.0, 16.0)  # from a room lit by a few lamps to sand in the sun
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Light that falls into a camera.
+    """The light that enters a camera.
 
     linear   scene-linear, sRGB primaries, white-balanced; its mean luminance is 1
-    ev100    how bright it is: the exposure value that a light meter shows for ISO 100
+    ev100    its brightness: the exposure value that a light meter shows for ISO 100
     """
 
     linear: Float[Tensor, "3 h w"]
@@ -39,13 +39,13 @@ class Scene:
 
 
 def luminance(linear: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b h w"]:
-    """CIE Y of linear RGB in sRGB primaries; 1 for white. Source: iec61966"""
+    """Return CIE Y of linear RGB in sRGB primaries; 1 for white. Source: iec61966"""
     red, green, blue = LINEAR_TO_XYZ[1]
     return red * linear[..., 0, :, :] + green * linear[..., 1, :, :] + blue * linear[..., 2, :, :]
 
 
 def metered(linear: Float[Tensor, "3 h w"], ev100: float) -> Scene:
-    """The scene of any linear radiance, in any unit. Raises `ValueError` where it is black or not finite."""
+    """Make a scene of linear radiance in any unit. Raises `ValueError` if it is black or not finite."""
     mean = float(luminance(linear).mean())
     if not (math.isfinite(mean) and mean > 0):
         raise ValueError(f"scene: expected radiance with a positive mean luminance, got {mean:g}; check the picture")
@@ -53,16 +53,16 @@ def metered(linear: Float[Tensor, "3 h w"], ev100: float) -> Scene:
 
 
 def draw_ev100(rng: np.random.Generator) -> float:
-    """Uniform in `EV100_RANGE`."""
+    """Draw a brightness, uniform in `EV100_RANGE`."""
     return float(rng.uniform(*EV100_RANGE))
 
 
 def split(names: Iterable[str], held_out_share: float = 0.2) -> tuple[list[str], list[str]]:
-    """(names to train on, names to test on), both sorted: whole photographs, so that no crop of one is in both.
+    """Return (names to train on, names to test on), both sorted. No photograph is in both.
 
     The names are ranked by the SHA-256 of their text; the first ones, `held_out_share` of all rounded up, are held out.
-    Neither the order of `names` nor any seed matters. Raises `ValueError` for a repeated name, or where one side
-    would be empty.
+    Neither the order of `names` nor any seed matters. Raises `ValueError` for a repeated name, or if one side would be
+    empty.
     """
     given = list(names)
     ranked = sorted(given, key=lambda name: hashlib.sha256(name.encode()).digest())
@@ -82,7 +82,7 @@ def split(names: Iterable[str], held_out_share: float = 0.2) -> tuple[list[str],
 
 @cache
 def _linear_of_level(peak: int) -> Float[np.ndarray, " n"]:
-    """The light of every level of a picture from 0 to `peak`: looked up sooner than computed."""
+    """Return the linear value of every level from 0 to `peak`: a table is faster than computing it for each pixel."""
     linear: Float[np.ndarray, " n"] = tone.inverse_srgb_curve(torch.arange(peak + 1) / peak).numpy()
     return linear
 
@@ -96,13 +96,13 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def from_photograph(photograph: Picture, height: int, width: int, rng: np.random.Generator) -> Scene:
-    """A `height` x `width` scene out of an sRGB photograph, never the same twice.
+    """Draw a `height` x `width` scene from an sRGB photograph.
 
-    One of the eight turns and mirrors; a window at a scale of 2/3 to 2.5 photograph pixels for one of the scene
-    (less where the photograph is too small for it), anywhere in it; linearised by the sRGB curve; contrast^U(1, 1.5),
-    because a photograph holds less range than its scene did; clipped places up to 6 times brighter than they look;
-    saturation times U(0.6, 1.3); a rest of the light's colour that white balance missed, 6 % a channel; and a
-    brightness from `EV100_RANGE`.
+    The draws are: one of the eight turns and mirrors; a window anywhere in the photograph, at a scale of 2/3 to 2.5
+    photograph pixels per scene pixel (less if the photograph is too small); an exponent of U(1, 1.5) on the linear
+    values, because a photograph has less range than its scene had; a factor of up to 6 on clipped areas; a factor of
+    U(0.6, 1.3) on saturation; a remaining colour cast of 6 % per channel, as white balance leaves it; and a brightness
+    from `EV100_RANGE`. The photograph is linearised by the sRGB curve.
     """
     ev100 = draw_ev100(rng)
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
@@ -126,7 +126,7 @@ def from_photograph(photograph: Picture, height: int, width: int, rng: np.random
     linear = linear * (1 + (headroom - 1) * tone.smoothstep((brightest - 0.8) / 0.2))
     grey = luminance(linear)
     linear = (grey + saturation * (linear - grey)).clamp(min=0) * cast
-    return metered(linear + 1e-4, ev100)  # stray light: no place of a scene is quite black
+    return metered(linear + 1e-4, ev100)  # stray light: no part of a scene is entirely black
 
 
 # ---------------------------------------------------------------- dead leaves
@@ -135,7 +135,7 @@ _TEXTURE_SIDE = 256
 
 
 def _fractal_texture(rng: np.random.Generator) -> Float[Tensor, "1 t t"]:
-    """A positive periodic texture whose logarithm has a spectrum of amplitude 1/f; geometric mean 1."""
+    """Draw a positive periodic texture whose logarithm has an amplitude spectrum of 1/f; geometric mean 1."""
     frequency = torch.fft.fftfreq(_TEXTURE_SIDE)
     radius = torch.hypot(frequency[:, None], frequency[None, :])
     radius[0, 0] = torch.inf
@@ -145,24 +145,24 @@ def _fractal_texture(rng: np.random.Generator) -> Float[Tensor, "1 t t"]:
 
 
 def _colours(count: int, rng: np.random.Generator) -> Float[Tensor, "n 3"]:
-    """Linear colours of every hue, from grey to pure, with brightnesses of 0.2 on the average, times or by 2.5."""
+    """Draw linear colours of every hue, from grey to pure; their brightness is 0.2, times or divided by 2.5 (1 sigma)."""
     hue = rng.uniform(0, 1, count)
     purity = rng.beta(1.0, 1.5, count)
     value = np.minimum(10 ** rng.normal(-0.7, 0.4, count), 1)
-    # Three raised cosines a third of a turn apart: one channel at 1, the others wherever the hue takes them.
+    # Three raised cosines a third of a turn apart, scaled so that the largest channel is 1.
     wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hue[:, None] - np.arange(3) / 3))
     wheel /= wheel.max(1, keepdims=True)
     return torch.from_numpy(value[:, None] * (1 - purity[:, None] * (1 - wheel))).float()
 
 
 def _radii(count: int, smallest: float, largest: float, rng: np.random.Generator) -> NDArray[Any]:
-    """Draws of the density r^-3 between two radii, by the inverse of its distribution function."""
+    """Draw radii with the density r^-3 between two bounds, by the inverse of the distribution function."""
     radii: NDArray[Any] = rng.uniform(largest**-2, smallest**-2, count) ** -0.5
     return radii
 
 
 def _cover(height: int, width: int, radii: NDArray[Any], centres: NDArray[Any]) -> Int64[np.ndarray, "h w"]:
-    """Which disc is seen at every pixel; discs are painted one over the other, the first at the back."""
+    """Return the index of the disc that is visible at every pixel; later discs cover earlier ones."""
     seen = np.zeros((height, width), np.int64)
     row, column = np.arange(height), np.arange(width)
     for leaf, (radius, (y, x)) in enumerate(zip(radii, centres, strict=True)):
@@ -175,18 +175,18 @@ def _cover(height: int, width: int, radii: NDArray[Any], centres: NDArray[Any]) 
 
 
 def dead_leaves(height: int, width: int, rng: np.random.Generator, photographs: Sequence[Picture] = ()) -> Scene:
-    """Discs that hide one another, of radii with the density r^-3 that makes the picture look the same at every scale.
+    """Draw discs that cover one another, with radii of density r^-3, which makes the scene scale-invariant.
 
-    The smallest radius is 1.5 to 6 pixels, the largest a third of the longer side. The picture's power spectrum falls
-    like 1/f^2, as that of natural scenes does. Every disc has a colour, a texture, a shading that runs across it, and a
-    chance of 1 % to be a lamp, 4 to 20 times brighter. Colours and textures come from `photographs` (two discs in
-    three), else from a distribution over all hues and a 1/f texture.
+    The smallest radius is 1.5 to 6 pixels, the largest a third of the longer side. The power spectrum falls like 1/f^2,
+    as in natural scenes. Every disc has a colour, a texture and a linear shading; one in a hundred is a lamp, 4 to 20
+    times brighter. Colours come from `photographs` for two discs in three, else from a distribution over all hues; the
+    texture is that of a photograph if there is one, else a 1/f texture.
     Source: lee2001
     """
     ev100 = draw_ev100(rng)
     smallest, largest = _log_uniform(rng, 1.5, 6.0), max(height, width) / 3
     # Centres lie up to half the largest radius outside, so that the border is covered like the middle. A disc covers
-    # 2 pi smallest^2 ln(largest / smallest) pixels on the average: here, every pixel five times.
+    # 2 pi smallest^2 ln(largest / smallest) pixels on average; the count below covers every pixel five times.
     area = (height + largest) * (width + largest)
     count = max(1, round(5 * area / (2 * math.pi * smallest**2 * math.log(largest / smallest))))
     radii = _radii(count, smallest, largest, rng)
@@ -210,7 +210,7 @@ def dead_leaves(height: int, width: int, rng: np.random.Generator, photographs: 
 
     y, x = np.mgrid[:height, :width]
     shading = 1 + tilt[seen, 0] * (y - centres[seen, 0]) + tilt[seen, 1] * (x - centres[seen, 1])
-    # The photograph is mirrored at its edges, so that no seam runs through a disc.
+    # The photograph is mirrored at its edges, so no seam runs through a disc.
     rows, columns = (
         torch.from_numpy((side - 1) - np.abs((place + offset[seen, axis]) % (2 * side - 1) - (side - 1)))
         for axis, (place, side) in enumerate(zip((y, x), texture.shape[1:], strict=True))

@@ -1,12 +1,12 @@
-"""The virtual camera: RAW + JPEG pairs with EXIF, out of scenes, where nobody has taken any yet.
+"""The virtual camera: makes RAW + JPEG pairs with EXIF values from scenes, for training without real pairs.
 
-    camera = virtual.load("a7r3-virtual")
+    camera = cameras.load("a7r3-virtual")
     scene = scenes.dead_leaves(448, 448, rng)
     shot = simulate.take(scene, camera, rng)        shot.raw, shot.srgb, shot.camera, shot.sensor
 
-Light passes the lens (softness, vignetting), becomes electrons (camera matrix and white balance undone, filter array,
-photon and read noise) and 14-bit numbers; `isp.virtual.develop` makes the JPEG. Everything is a pure function of the scene, the
-camera and the generator; a shot takes one generator of its own, so that no shot depends on another.
+Light passes the lens (softness, vignetting), becomes electrons (inverse camera matrix and white balance, filter array,
+photon and read noise) and then 14-bit numbers; `isp.virtual.develop` makes the JPEG. A shot is a pure function of the
+scene, the camera and the generator. Give each shot a generator of its own, so that no shot depends on another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from isp import cfa, color
 from isp.camera import Camera
-from isp.levels import bayer_of_raw
+from isp.levels import bayer_of_raw, raw_of_bayer
 from isp.virtual.cameras import Lens, Range, VirtualCamera
 from isp.virtual.develop import develop, gaussian_blur
 from isp.virtual.scenes import Scene
@@ -29,12 +29,12 @@ from isp.virtual.scenes import Scene
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """RAW and JPEG of one moment, aligned pixel by pixel.
+    """The RAW and the JPEG of one exposure, aligned pixel by pixel.
 
     raw     mosaic with the camera's black and white levels
     srgb    the decoded JPEG
-    camera  EXIF, white balance, matrix, levels, CFA of `raw`
-    sensor  the truth behind `raw`: no noise, no mosaic, clipped to [0, 1] (at 0: colours that the matrix cannot reach)
+    camera  EXIF values, white balance, matrix, levels, CFA of `raw`
+    sensor  ground truth of `raw`: no noise, no mosaic, clipped to [0, 1] (0 also for colours outside the camera's gamut)
     """
 
     raw: UInt16[np.ndarray, "h w"]
@@ -43,11 +43,14 @@ class Shot:
     sensor: Float[Tensor, "3 h w"]
 
     def bayer(self) -> Float[Tensor, "1 1 h w"]:
-        """`raw` with black at 0 and saturation at 1."""
+        """Return `raw` with black at 0 and saturation at 1."""
         return bayer_of_raw(torch.from_numpy(self.raw), self.camera)
 
     def crop(self, top: int, left: int, height: int, width: int) -> Shot:
-        """A window of all three; an odd `top` or `left` shifts the CFA phase. Raises `ValueError` outside the shot."""
+        """Return a window of all three pictures; an odd `top` or `left` shifts the CFA phase.
+
+        Raises `ValueError` if the window leaves the shot.
+        """
         if not (0 <= top <= top + height <= len(self.raw) and 0 <= left <= left + width <= self.raw.shape[1]):
             inside = f"{self.raw.shape[0]}x{self.raw.shape[1]}"
             raise ValueError(f"crop: expected a window inside {inside}, got {height}x{width} at ({top}, {left})")
@@ -61,7 +64,7 @@ class Shot:
 
 
 def take(scene: Scene, virtual: VirtualCamera, rng: np.random.Generator) -> Shot:
-    """One shot of a scene of any size from 32 pixels a side on, with settings that suit its brightness."""
+    """Take one shot of a scene of at least 32 pixels a side, with settings that suit its brightness."""
     camera = draw_camera(virtual, scene.ev100, rng)
     sensor = expose(scene, virtual, camera)
     raw = read_out(sensor, virtual, camera, rng)
@@ -69,7 +72,6 @@ def take(scene: Scene, virtual: VirtualCamera, rng: np.random.Generator) -> Shot
 
 
 # ---------------------------------------------------------------- the photographer
-
 
 _ISO = [100.0 * third * 2**stop for stop in range(8) for third in (1, 1.25, 1.6)]
 
@@ -79,18 +81,18 @@ def _within(value: float, limits: Range) -> float:
 
 
 def exposure_value(exposure_s: float, f_number: float, iso: float) -> float:
-    """EV of the settings, for ISO 100: log2(f_number^2 / exposure_s * 100 / iso). Source: iso2720"""
+    """Return the EV of the settings, for ISO 100: log2(f_number^2 / exposure_s * 100 / iso). Source: iso2720"""
     return math.log2(f_number**2 / exposure_s * 100 / iso)
 
 
 def draw_camera(virtual: VirtualCamera, ev100: float, rng: np.random.Generator) -> Camera:
-    """EXIF and white balance of one shot of a scene of brightness `ev100`.
+    """Draw the EXIF values and the white balance of one shot of a scene of brightness `ev100`.
 
-    f-number and focal length are log-uniform. ISO is as low as the longest time that the photographer accepts allows:
-    2^U(-3, 3) times 1 / focal_mm seconds (a moving subject; a tripod), and up to two stops higher. Exposure time is what
-    is left of `ev100`, with an error of 0.5 stops. In the dark the lens is opened before the last two stops of ISO are
-    spent; in glaring light it is closed where the shutter is not fast enough. Sensitivities are 100, 125, 160 and their
-    doubles, times are thirds of a stop (exactly: 1/406 s, where a display says 1/400).
+    f-number and focal length are log-uniform. The photographer accepts exposures up to 2^U(-3, 3) / focal_mm seconds (a
+    moving subject at one end, a tripod at the other); ISO is the lowest that this allows, or up to two stops higher. The
+    exposure time follows from `ev100`, with an error of 0.5 stops. In the dark the lens is opened before the last two
+    stops of ISO are used; in glaring light it is stopped down if the shutter is not fast enough. ISO values are 100, 125,
+    160 and their doubles; exposure times are exact thirds of a stop (1/406 s is displayed as 1/400 by a camera).
     """
     lens = virtual.lens
     f_number = math.exp(rng.uniform(*np.log(lens.f_number)))
@@ -123,12 +125,12 @@ def draw_camera(virtual: VirtualCamera, ev100: float, rng: np.random.Generator) 
 
 
 def vignetting(lens: Lens, f_number: float, focal_mm: float, height: int, width: int) -> Float[Tensor, "h w"]:
-    """Share of light that arrives, 1 in the middle.
+    """Return the share of light that reaches each pixel; 1 in the middle.
 
         cos^4(theta) (1 - mechanical (f_open / f_number)^2 rho^4),   tan(theta) = rho half_diagonal / (focal + exit_pupil)
 
-    rho is the distance from the middle, 1 in the corners of the frame. The first factor is that of oblique light and
-    fades at long focal lengths; the second, that of the barrel, fades when the lens is stopped down.
+    rho is the distance from the middle, 1 in the corners of the frame. The first factor is due to oblique light and
+    approaches 1 at long focal lengths; the second is due to the barrel and approaches 1 when the lens is stopped down.
     Source: goldman2010, its natural and mechanical vignetting
     """
     row, column = torch.linspace(-1, 1, height)[:, None] * height, torch.linspace(-1, 1, width)[None] * width
@@ -139,7 +141,10 @@ def vignetting(lens: Lens, f_number: float, focal_mm: float, height: int, width:
 
 
 def expose(scene: Scene, virtual: VirtualCamera, camera: Camera) -> Float[Tensor, "3 h w"]:
-    """What the sensor receives: the scene through the lens, for the time and f-number of `camera`, clipped to [0, 1]."""
+    """Return the light on the sensor: the scene through the lens, for the settings of `camera`, clipped to [0, 1].
+
+    Raises `ValueError` if a setting is unknown.
+    """
     if camera.iso is None or camera.exposure_s is None or camera.f_number is None or camera.focal_mm is None:
         raise ValueError("expose: expected a camera with known ISO, exposure time, f-number and focal length")
     lens, f_number = virtual.lens, float(camera.f_number)
@@ -154,19 +159,18 @@ def expose(scene: Scene, virtual: VirtualCamera, camera: Camera) -> Float[Tensor
 def read_out(
     sensor: Float[Tensor, "3 h w"], virtual: VirtualCamera, camera: Camera, rng: np.random.Generator
 ) -> UInt16[np.ndarray, "h w"]:
-    """The raw file: filter array, photons counted, electrons read out, 14-bit numbers from black to white level.
+    """Make the raw file: apply the filter array, count photons, read out electrons, quantise from black to white level.
 
-        shot_gain Poisson(light / shot_gain) + read_std N(0, 1),   both of the profile at the shot's ISO
+        shot_gain Poisson(light / shot_gain) + read_std N(0, 1),   with the profile's noise at the shot's ISO
 
-    Clips below 0 and above the white level. Source: rim2022, RSBlur@ae33a6c
+    Clipped to [0, white level]. Raises `ValueError` if the profile has no noise or no levels. Source: rim2022, RSBlur@ae33a6c
     """
-    noise, levels = virtual.profile.noise, virtual.profile.levels
-    if noise is None or levels is None:
-        raise ValueError(f'virtual camera "{virtual.name}": expected a profile with noise and levels, got none')
-    shot_gain, read_std = noise.at(None if camera.iso is None else float(camera.iso))
-    light = cfa.mosaic(sensor[None], camera.cfa)[0, 0].double().numpy()
-    # Photons last: rejection consumes a stream that depends on the light, and nothing is drawn after it.
+    if virtual.profile.noise is None:
+        raise ValueError(f'virtual camera "{virtual.name}": expected a profile with noise, got none')
+    shot_gain, read_std = virtual.profile.noise.at(None if camera.iso is None else float(camera.iso))
+    light = cfa.mosaic(sensor[None], camera.cfa).double()
+    # Not `isp.light.noise`: the bundled weights were trained on these draws, so they must stay as they are. Photons last,
+    # because rejection consumes a stream that depends on the light, and nothing is drawn after it.
     readout = rng.standard_normal(light.shape)
-    signal = shot_gain * rng.poisson(light / shot_gain) + read_std * readout
-    numbers = np.rint(levels.black + signal * (levels.white - levels.black))
-    return np.clip(numbers, 0, levels.white).astype(np.uint16)
+    signal = shot_gain * rng.poisson(light.numpy() / shot_gain) + read_std * readout
+    return raw_of_bayer(torch.from_numpy(signal), camera).numpy()

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from isp import cfa, color, profile
 from isp.camera import Camera
 
-# facts/rsblur.md 2.5 and 4.2, as published
+# As published: rim2022, RSBlur@ae33a6c
 A7R3_LIBRAW = [[0.6640, -0.1847, -0.0503], [-0.5238, 1.3010, 0.2474], [-0.0993, 0.1673, 0.6527]]
 A7R3_LINEAR_TO_SENSOR = [
     [0.596505882, 0.253665481, 0.149828627],

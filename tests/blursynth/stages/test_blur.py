@@ -18,6 +18,7 @@ from blursynth.stages.blur import Accumulate, CameraShake, KernelBank
 from isp import color, profile
 from isp.light import raster
 from isp.light.convolution import convolve
+from isp.light.trajectories import FAMILIES
 from isp.rng import generator
 
 SIZES = tuple(range(5, 30, 2))
@@ -278,3 +279,10 @@ def test_accumulate_is_the_mean_of_frames_and_light() -> None:
     assert largest(made.saturation[0] - light.double().mean(0)) < 1e-6
     assert made.image.shape == made.saturation.shape == (1, 3, 12, 10)
     assert Accumulate()(sample_of(frames)).saturation is None
+
+
+def test_recipes_accept_every_family_and_name_their_own_by_default() -> None:
+    """A new family is one entry in `FAMILIES`; recipes that do not name it must keep their pixels."""
+    for family in FAMILIES:
+        assert CameraShake(families=(family,)).families == (family,)
+    assert CameraShake().families == ("boracchi_foi", "schmidt", "gaussian_process")

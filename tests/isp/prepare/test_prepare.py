@@ -19,7 +19,7 @@ from isp.files.pictures import decode_jpeg, encode_jpeg, read_image
 from isp.files.raw import read_embedded_jpeg, read_raw
 from isp.levels import bayer_of_raw
 from isp.prepare import __main__ as prepare
-from isp.prepare import registration
+from isp.prepare import registration, splits
 
 HEIGHT, WIDTH = 420, 600
 UPRIGHT = {  # of a picture as the sensor lies, by EXIF orientation; what `turned_back` undoes
@@ -414,17 +414,17 @@ def test_lists_decide(three, run, tmp_path):
 def test_without_lists_the_hash_of_the_name_decides(three, run, tmp_path):
     code, said, _ = run()
     assert code == 0
-    assert prepare.HASH_RULE in said
+    assert splits.HASH_RULE in said
     found = splits_of(tmp_path / "out")
     assert {name: split for split, names in found.items() for name in names} == {
-        name: prepare.hashed_split(name) for name in "abc"
+        name: splits.hashed_split(name) for name in "abc"
     }
-    assert json.loads((tmp_path / "out" / "prepare.json").read_text())["split_rule"] == prepare.HASH_RULE
+    assert json.loads((tmp_path / "out" / "prepare.json").read_text())["split_rule"] == splits.HASH_RULE
 
 
 def test_the_hash_rule_is_fixed_and_gives_its_shares():
-    assert [prepare.hashed_split(name) for name in ("r000da54ft", "BLR-02091-00001", "a")] == EXPECTED
-    found = [prepare.hashed_split(f"name {number}") for number in range(4000)]
+    assert [splits.hashed_split(name) for name in ("r000da54ft", "BLR-02091-00001", "a")] == EXPECTED
+    found = [splits.hashed_split(f"name {number}") for number in range(4000)]
     assert found.count("train") == pytest.approx(3600, abs=80)
     assert found.count("val") == pytest.approx(200, abs=60)
     assert found.count("test") == pytest.approx(200, abs=60)
@@ -519,7 +519,7 @@ def test_an_interrupted_run_goes_on(three, run, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "prepare", stopped)
     code, _, error = run()
     assert code == 130
-    assert "goes on where it stopped" in error
+    assert "run the same command again to continue" in error
     assert stamps(tmp_path / "out").keys() == {"a.h5"}
     monkeypatch.setattr(prepare, "prepare", real)
     code, found = record(run)
@@ -544,7 +544,9 @@ def test_usage(run, tmp_path, capsys):
 
 
 def test_help_loads_nothing_heavy():
-    statement = "import sys, isp.prepare; print(sorted({'torch', 'cv2', 'numpy', 'rawpy', 'h5py'} & {*sys.modules}))"
+    statement = (
+        "import sys, isp.prepare.__main__; print(sorted({'torch', 'cv2', 'numpy', 'rawpy', 'h5py'} & {*sys.modules}))"
+    )
     process = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, timeout=60)
     assert process.stdout == "[]\n", process.stderr
 
