@@ -19,9 +19,11 @@ from pathlib import Path
 import measure
 import torch
 
-from blursynth import ShardDataset, make, recipe, synthesis
+from blursynth import ShardDataset, make, synthesis
+from blursynth.recipe import load as load_recipe
 from blursynth.shards import folders, shard
 from blursynth.shards.identity import identity_of
+from isp import command
 from isp.files import pictures
 from isp.rng import generator
 
@@ -30,17 +32,17 @@ PAIRS = 64
 
 
 def written(folder: Path) -> None:
-    made_by = recipe.load("realblur_j", ["samples_per_shard=64"])
-    footage = made_by.source.open(None)
-    identity = identity_of(made_by, footage.digest)
-    job = folders.plan(made_by, identity, footage.clips, PAIRS, folder, "cpu")[0]
-    samples = [(synthesis.synthesise(clip, made_by, index), clip.digest) for index, clip in job.samples]
+    recipe = load_recipe("realblur_j", ["samples_per_shard=64"])
+    footage = recipe.source.open(None)
+    identity = identity_of(recipe, footage.digest)
+    job = folders.plan(recipe, identity, footage.clips, PAIRS, folder, "cpu")[0]
+    samples = [(synthesis.synthesise(clip, recipe, index), clip.digest) for index, clip in job.samples]
     seconds: dict[str, list[float]] = {"published shard": [], "plain write() and fsync": [], "plain write()": []}
     content = b""
     for turn in range(ROUNDS):
         path = folder / f"shard-{turn:05d}.h5"
         began = time.perf_counter()
-        with shard.Writer(dataclasses.replace(job, path=path), made_by.bits) as out:
+        with shard.Writer(dataclasses.replace(job, path=path), recipe.bits) as out:
             for sample, digest in samples:
                 out.add(sample, digest)
         seconds["published shard"].append(time.perf_counter() - began)
@@ -68,7 +70,7 @@ def written(folder: Path) -> None:
 def read(folder: Path) -> None:
     out = folder / "read"
     code = make.main(["--recipe", "realblur_j", "--count", str(PAIRS), "--workers", "0", "--out", str(out), "--json"])
-    assert code == make.DONE
+    assert code == command.DONE
     whole = ShardDataset(out)
     for index in range(len(whole)):
         for name in ("blur", "sharp"):

@@ -1,4 +1,4 @@
-"""What files contain, as SHA-256: computed once, remembered by path, size and time in the user's cache folder."""
+"""SHA-256 of files and texts. Digests of source files are remembered in the user's cache folder, by path, size and time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from isp.files.whole import replace_file
 
-_SETTLED_NS = 2 * 10**9  # a file changed later than this may change again within one tick of its clock
+_SETTLED_NS = 2 * 10**9  # a file that changed more recently may change again within one tick of its clock
 _MOST_ENTRIES = 100_000
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of the content of a file."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -28,9 +29,9 @@ def digest_of(parts: Iterable[str]) -> str:
 
 
 def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """sha256 of each file, looked up by path, size and time where an earlier run computed it.
+    """SHA-256 of each file, taken from the cache if an earlier run computed it and path, size and time are the same.
 
-    Raises `ValueError` for a file that cannot be read.
+    Raises `ValueError` if a file cannot be read.
     """
     cache, fresh, digests = _cache(), {}, {}
     for path in paths:
@@ -40,11 +41,10 @@ def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
             if str(path) in cache and cache[str(path)][:2] == stamp:
                 digests[path] = cache[str(path)][2]
                 continue
-            with path.open("rb") as content:
-                digests[path] = hashlib.file_digest(content, "sha256").hexdigest()
+            digests[path] = file_digest(path)
         except OSError as cause:
             raise ValueError(
-                f"{path}: expected a readable file, got an error ({cause.strerror}); mend it, or leave it out with "
+                f"{path}: expected a readable file, got an error ({cause.strerror}); repair it, or leave it out with "
                 "source.pattern"
             ) from cause
         if now - stat.st_mtime_ns > _SETTLED_NS:
@@ -65,12 +65,12 @@ def _cache_file() -> Path:
         try:
             base = Path.home() / ".cache"
         except RuntimeError:
-            base = Path(os.devnull)  # a user without a home: nothing can be read or made below this
+            base = Path(os.devnull)  # the user has no home; nothing exists or can be made below this path
     return base / "blursynth" / "digests.json"
 
 
 def _cache() -> dict[str, tuple[int, int, str]]:
-    """What earlier runs computed; empty where there is no sound file."""
+    """What earlier runs computed; empty if there is no valid cache file."""
     try:
         return {
             path: (int(size), int(changed), digest)

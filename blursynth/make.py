@@ -7,110 +7,92 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from isp import command
+from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
     from blursynth.shards.identity import Identity
-    from blursynth.shards.shard import Job, Receipt
+    from blursynth.shards.shard import Job
+    from blursynth.sources import Clip, Footage
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m blursynth.make", description="Sharp photographs in, HDF5 shards of realistic blur pairs out."
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser("blursynth.make", "Turn sharp photographs into HDF5 shards of blurred and sharp pairs.")
     parser.add_argument("--recipe", metavar="NAME|FILE", help="a shipped recipe (see --list) or a .yaml file")
     parser.add_argument(
-        "--data", type=_folder, metavar="DIR", help="folder of pictures (default: built-in photographs)"
+        "--data", type=command.folder, metavar="DIR", help="folder of pictures (default: built-in photographs)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the shards (default: out/<recipe>)")
-    parser.add_argument("--isp", metavar="BACKEND[/VARIANT]", help="the ISP of every stage that does not name its own")
-    parser.add_argument("--count", type=at_least(1), metavar="N", help="number of pairs; more only lengthens the set")
-    parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of every draw")
     parser.add_argument(
-        "--workers", type=at_least(0), metavar="N", help="processes (default: one a core); 0 works in this one"
+        "--out", type=command.folder, metavar="DIR", help="folder for the shards (default: out/<recipe>)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument("--isp", metavar="BACKEND[/VARIANT]", help="the ISP of every stage that does not name its own")
+    parser.add_argument(
+        "--count", type=command.at_least(1), metavar="N", help="number of pairs; a larger number keeps the first pairs"
+    )
+    parser.add_argument("--seed", type=command.at_least(0), metavar="N", help="seed of every draw")
+    parser.add_argument(
+        "--workers", type=command.at_least(0), metavar="N", help="worker processes (default: one per core); 0: none"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="override a key of the recipe, as in camera.iso=[100,6400]",
     )  # fmt: skip
-    parser.add_argument("--check", action="store_true", help="validate everything, touch nothing")
+    parser.add_argument("--check", action="store_true", help="check the recipe and the pictures, write nothing")
     parser.add_argument("--force", action="store_true", help="move another run's shards in --out into a subfolder")
     parser.add_argument("--list", action="store_true", dest="list_all", help="list recipes, ISPs and cameras")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
     return parser
 
 
-def at_least(least: int) -> Any:
-    """The type of an argument that is a whole number of at least `least`."""
-
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {value}")
-        return value
-
-    return integer
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0 done, 1 bad data, disk or worker, 2 usage or recipe, 130 interrupted."""
-    parser = _arguments()
+    """Run the command line; return its exit code."""
+    parser = _parser()
     args = parser.parse_args(argv)
-    if args.list_all:
-        _print_list()
-        return DONE
-    if args.recipe is None:
-        parser.error("--recipe is needed; --list shows what there is")
     try:
+        if args.list_all:
+            _print_list()
+            return DONE
+        if args.recipe is None:
+            parser.error("--recipe is missing; --list shows what there is")
         from blursynth.executors.processes import WorkerDiedError
         from blursynth.recipe import RecipeError
 
         try:
-            if wrong := _wrong_with(args.device):
-                return _refuse(f"--device: {wrong}", USAGE)
+            if problem := _problem_with(args.device):
+                return command.refuse(f"--device: {problem}", USAGE)
             return make(args)
-        except RecipeError as problem:
-            return _refuse(str(problem), USAGE)
-        except (ValueError, ImportError, OSError, WorkerDiedError) as problem:
-            return _refuse(sentence_of(problem), FAILED)
+        except RecipeError as error:
+            return command.refuse(str(error), USAGE)
+        except (ValueError, ImportError, OSError, WorkerDiedError) as error:
+            return command.refuse(command.sentence_of(error), BAD_DATA)
     except KeyboardInterrupt:
-        return _refuse("interrupted; every finished shard is kept, run the same command again to go on", INTERRUPTED)
-
-
-def _refuse(sentence: str, code: int) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return code
-
-
-def sentence_of(problem: Exception) -> str:
-    """What went wrong, where, and what to do."""
-    if isinstance(problem, OSError) and problem.errno is not None:
-        where = problem.filename or "writing"
-        return f"{where}: {problem.strerror}; what was finished is kept, so mend that and run the same command again"
-    return str(problem)
+        return command.refuse(
+            "interrupted; every finished shard is kept, run the same command again to continue", INTERRUPTED
+        )
 
 
 def make(args: argparse.Namespace) -> int:
-    """The whole job, top to bottom. Raises what `main` turns into exit codes."""
+    """Do the whole job, top to bottom; return the exit code. Raises what `main` turns into exit codes."""
     started = time.monotonic()
-    from blursynth import recipe, synthesis
+    from blursynth import synthesis
     from blursynth.executors import locks, processes
+    from blursynth.recipe import load as load_recipe
     from blursynth.shards import folders, publish
     from blursynth.shards.identity import identity_of
 
-    made_by = recipe.load(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
-    footage = made_by.source.open(args.data)
+    recipe = load_recipe(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
+    footage = recipe.source.open(args.data)
     count = args.count or footage.default_count
-    out = args.out or Path("out") / made_by.name
-    identity = identity_of(made_by, footage.digest)
+    out = args.out or Path("out") / recipe.name
+    identity = identity_of(recipe, footage.digest)
     if args.check:
-        return _report_check(made_by, identity, footage, count, out, args)
+        return _report_check(recipe, identity, footage, count, out, args)
 
     out.mkdir(parents=True, exist_ok=True)
     with locks.only_run_in(out):
@@ -118,21 +100,21 @@ def make(args: argparse.Namespace) -> int:
         if moved is not None:
             sys.stderr.write(f"moved the shards of another run into {moved}\n")
         publish.remove_stale_parts(out)
-        jobs = folders.plan(made_by, identity, footage.clips, count, out, args.device)
+        jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
-        for _ in _with_progress(processes.run(synthesis.fill, jobs, workers), jobs):
-            pass
-        manifest = folders.seal(out, made_by, identity, footage.skipped)
+        with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
+            for receipt in processes.run(synthesis.fill, jobs, workers):
+                advance(receipt.tried)
+        manifest = folders.seal(out, recipe, identity, footage.skipped)
     return _report(manifest, jobs, out, time.monotonic() - started, args)
 
 
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("expected a folder, got an empty text (an unset variable?)")
-    return Path(text)
+def _progress_line(pace: command.Pace) -> str:
+    return f"{pace.done:.0f}/{pace.total:.0f} pairs, {pace.rate:.1f} pairs/s, {pace.left_s:.0f} s left"
 
 
-def _wrong_with(device: str) -> str:
+def _problem_with(device: str) -> str:
+    """Why `device` cannot be used; "" if it can."""
     import torch
 
     if device.partition(":")[0] not in ("cpu", "cuda"):
@@ -147,34 +129,13 @@ def _wrong_with(device: str) -> str:
 # ---------------------------------------------------------------- what the user sees
 
 
-def _with_progress(receipts: Iterator[Receipt], jobs: Sequence[Job]) -> Iterator[Receipt]:
-    """Passes receipts on, with a bar on a terminal and a line every few seconds elsewhere."""
-    from tqdm import tqdm
-
-    total = sum(len(job.samples) for job in jobs)
-    on_terminal = sys.stderr.isatty()
-    said = started = time.monotonic()
-    done = 0
-    with tqdm(total=total, unit="pair", disable=not on_terminal or not total) as bar:
-        for receipt in receipts:
-            yield receipt
-            done += receipt.tried
-            bar.update(receipt.tried)
-            now = time.monotonic()
-            if not on_terminal and (now - said > 5 or done == total):
-                rate = done / max(now - started, 1e-9)
-                left_s = (total - done) / rate
-                sys.stderr.write(f"{done}/{total} pairs, {rate:.1f} pairs/s, {left_s:.0f} s left\n")
-                said = now
-
-
 def _print_list() -> None:
     import isp
-    from blursynth import recipe
+    from blursynth.recipe import summaries
     from isp import profile
 
     sections = {
-        "recipes": recipe.summaries(),
+        "recipes": summaries(),
         "ISPs": dict.fromkeys(isp.names(), ""),
         "cameras": {name: profile.load(name).model for name in profile.names()},
     }
@@ -185,53 +146,53 @@ def _print_list() -> None:
 
 
 def _report_check(
-    made_by: Recipe, identity: Identity, footage: Any, count: int, out: Path, args: argparse.Namespace
+    recipe: Recipe, identity: Identity, footage: Footage, count: int, out: Path, args: argparse.Namespace
 ) -> int:
-    from blursynth.shards import folders
+    from blursynth.shards import arrays, folders
 
-    owner = folders.identity_of(out)
+    owner = folders.owner_of(out)
     if owner is not None and owner != identity and not args.force:
         raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
-    unusable = _unusable(made_by, footage.clips[:count])
+    unusable = _unusable(recipe, footage.clips[:count])
     if unusable:
         raise ValueError("\n".join(unusable))
-    height, width = made_by.size
-    shards = -(-count // made_by.samples_per_shard)
-    per_pixel = 6 * made_by.bits // 8 + sum({"raw": 4, "saturated": 3}.get(what, 0) for what in made_by.save)
+    height, width = recipe.size
+    shards = -(-count // recipe.samples_per_shard)
+    per_pair = sum(array.bytes_per_pair(recipe.size, recipe.bits) for array in arrays.asked_for(recipe.save))
     found = {
-        "recipe": made_by.name,
+        "recipe": recipe.name,
         "recipe_digest": identity.recipe,
         "clips": len(footage.clips),
         "skipped_files": footage.skipped,
         "pairs": count,
         "size": [height, width],
         "shards": shards,
-        "bytes": count * height * width * per_pixel,
+        "bytes": count * per_pair,
         "out": str(out),
     }
     if args.as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        sys.stdout.write(f"recipe {made_by.name} is good: {len(footage.clips)} clips -> {count} pairs of ")
-        sys.stdout.write(f"{width}x{height} in {shards} shards, about {found['bytes'] / 1e6:.0f} MB, in {out}\n")
+        sys.stdout.write(f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of ")
+        sys.stdout.write(f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}\n")
         for kind, number in footage.skipped.items():
             sys.stdout.write(f"  left out: {number} x {kind}\n")
     return DONE
 
 
-def _unusable(made_by: Recipe, clips: Sequence[Any]) -> list[str]:
-    """What is wrong with the pictures: each is read, and must be large enough for the recipe's window."""
+def _unusable(recipe: Recipe, clips: Sequence[Clip]) -> list[str]:
+    """What is wrong with the pictures: each must be readable, and large enough for the recipe's crop."""
     from blursynth import synthesis
     from blursynth.stages.geometry import Crop
 
     found = []
     for index, clip in enumerate(clips):
         try:
-            sample = synthesis.start(clip, made_by, index, "cpu")
-            if isinstance(made_by.stages[0], Crop):
-                made_by.stages[0](sample)
+            sample = synthesis.start(clip, recipe, index, "cpu")
+            if isinstance(recipe.stages[0], Crop):
+                recipe.stages[0](sample)
         except (ValueError, OSError) as problem:
-            found.append(f"{clip.name}: {problem}")
+            found.append(command.located(clip.name, str(problem)))
     return found
 
 
@@ -266,13 +227,13 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "saturated": f"{100 * summary['saturated_share']:.2f} %",
             "seconds": f"{seconds:.1f}",
             "shards in": out,
-            "contact sheet": summary.get("contact_sheet", out / contact_sheet.CONTACT_SHEET),
+            "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }
         for name, value in rows.items():
             sys.stdout.write(f"{name:16} {value}\n")
     for skipped in summary["skipped_samples"]:
         sys.stderr.write(f"skipped: {skipped['reason']}\n")
-    return FAILED if summary["skipped_samples"] else DONE
+    return BAD_DATA if summary["skipped_samples"] else DONE
 
 
 if __name__ == "__main__":

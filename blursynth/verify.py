@@ -1,4 +1,4 @@
-"""`python -m blursynth.verify DIR`: is everything that was made still there and as it was made?"""
+"""`python -m blursynth.verify DIR`: is a folder of shards complete and unchanged? Repairs it if asked."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blursynth import digests, make
+from blursynth import digests
 from blursynth.executors import locks
-from blursynth.shards import folders, publish, shard
+from blursynth.shards import arrays, folders, publish, shard
 from blursynth.shards.identity import Identity, identity_of
+from blursynth.shards.record import record_of
 from blursynth.shards.shard import Receipt
+from isp import command
+from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE
 from isp.rng import generator
 
 if TYPE_CHECKING:
@@ -26,7 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder of shards says of itself: its recipe, its identity, and the shards that should be there."""
+    """A folder of shards as its manifest describes it.
+
+    recipe         that made it
+    identity       that it belongs to
+    expected       the receipt of every shard that should be there, by name
+    skipped_files  how many files of each kind the source skipped
+    """
 
     path: Path
     recipe: Recipe
@@ -36,35 +45,37 @@ class Folder:
 
     @staticmethod
     def open(path: Path) -> Folder:
-        """Raises `ValueError` where `path` is not a finished folder of shards."""
-        from blursynth import recipe
+        """Read the manifest in `path`. Raises `ValueError` if it is not a finished folder of shards."""
+        from blursynth.recipe import RecipeError, bind
 
         try:
             manifest = json.loads((path / folders.MANIFEST).read_text(encoding="utf-8"))
             return Folder(
                 path,
-                recipe.bind(manifest["recipe"], str(path)),
+                bind(manifest["recipe"], str(path)),
                 Identity(**manifest["identity"]),
                 {entry["shard"]: Receipt(**entry) for entry in manifest["shards"]},
                 manifest["skipped_files"],
             )
-        except recipe.RecipeError:
+        except RecipeError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise ValueError(
                 f"{path}: expected a finished folder of shards with a {folders.MANIFEST}, got: {problem}; "
-                "run the blursynth.make command that fills it to its end"
+                "run blursynth.make again until it finishes"
             ) from problem
 
     def problems(self) -> dict[str, list[str]]:
-        """What is wrong, by shard; sound shards do not appear."""
+        """What is wrong, by file; sound files do not appear."""
         found = {name: self._problems_of(name) for name in self.expected}
-        owner = folders.identity_of(self.path)
+        owner = folders.owner_of(self.path)
         if owner != self.identity:
             found[folders.IDENTITY] = ["differs from the manifest" if owner else "is missing"]
         for stray in folders.shards_in(self.path):
             if stray.name not in self.expected:
-                found[stray.name] = ["is not listed in the manifest; it is foreign, or its run was not finished"]
+                found[stray.name] = [
+                    "is not listed in the manifest; it belongs to another run, or its run did not finish"
+                ]
         return {name: wrong for name, wrong in found.items() if wrong}
 
     def _problems_of(self, name: str) -> list[str]:
@@ -79,13 +90,13 @@ class Folder:
 
 
 def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str) -> None:
-    """Makes the shards named in `broken` again, and only them; a shard that only lacks its receipt gets it.
+    """Make the shards named in `broken` again, and only them; a shard that only lacks its receipt gets one.
 
-    Raises `ValueError` where the data, the recipe's files or the weights are not those that the folder was made from.
+    Raises `ValueError` if the data, the recipe's files or the weights are not those that the folder was made from.
     """
     from blursynth import synthesis
 
-    _same_origin(folder, footage)
+    _check_origin(folder, footage)
     listed = {folder.path / name: receipt for name, receipt in folder.expected.items()}
     with locks.only_run_in(folder.path):
         publish.remove_stale_parts(folder.path)
@@ -103,21 +114,22 @@ def repair(folder: Folder, broken: Sequence[str], footage: Footage, device: str)
         folders.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
 
 
-def _same_origin(folder: Folder, footage: Footage) -> None:
+def _check_origin(folder: Folder, footage: Footage) -> None:
+    """Raise `ValueError` if the folder was made from something else."""
     now = identity_of(folder.recipe, footage.digest)
     if now != folder.identity:
         raise ValueError(
-            f"{folder.path}: was made from other data or settings ({folder.identity.differences(now)}); give the --data "
-            "that it was made from"
+            f"{folder.path}: was made from other data or settings ({folder.identity.differences(now)}); set --data to "
+            "the folder that it was made from"
         )
 
 
 def resynthesise(folder: Folder, footage: Footage, how_many: int, device: str) -> tuple[int, list[str]]:
-    """Makes `how_many` random samples again (or all), each alone, and compares them with the shards bit for bit.
+    """Make `how_many` random samples again, each alone, and compare them with the shards bit for bit.
 
-    Gives how many they were, and every difference.
+    Returns how many were made (at most all of them), and every difference.
     """
-    _same_origin(folder, footage)
+    _check_origin(folder, footage)
     entries = [
         (folder.path / name, position)
         for name in sorted(folder.expected)
@@ -146,41 +158,48 @@ def _differences(folder: Folder, footage: Footage, entry: tuple[Path, int], devi
     clip = footage.clips[index % len(footage.clips)]
     with synthesis.one_thread():
         sample = synthesis.synthesise(clip, folder.recipe, index, device)
-    arrays = shard.arrays_of(sample, folder.recipe.bits)
+    pair = arrays.arrays_of(sample, folder.recipe.bits)
     found = [
         f"{path.name}: sample {index}: /{name} differs in {int((array != stored[name]).sum())} values"
-        for name, array in arrays.items()
+        for name, array in pair.items()
         if not np.array_equal(array, stored[name])
     ]
-    if shard.record_of(sample, clip.digest, arrays) != record:
+    if record_of(sample, clip.digest, pair) != record:
         found.append(f"{path.name}: sample {index}: /record differs")
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0 all is well (or was repaired), 1 something is wrong, 2 usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m blursynth.verify", description="Is everything that was made still there and as it was made?"
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser("blursynth.verify", "Check that a folder of shards is complete and unchanged.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="a finished folder of shards")
     parser.add_argument("--repair", action="store_true", help="make what is broken again, and only that")
     parser.add_argument(
-        "--resynthesise", type=make.at_least(0), default=0, metavar="K", help="make K random samples again and compare"
+        "--resynthesise", type=command.at_least(0), default=0, metavar="K", help="make K random pairs again and compare"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="what the folder was made from (default: built-in)")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
+    parser.add_argument(
+        "--data",
+        type=command.folder,
+        metavar="DIR",
+        help="what the folder was made from (default: built-in photographs)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
     from blursynth.recipe import RecipeError
 
     try:
         return _verify(args)
     except RecipeError as problem:
-        sys.stderr.write(f"{problem}\n")
-        return make.USAGE
+        return command.refuse(str(problem), USAGE)
     except (ValueError, ImportError, OSError) as problem:
-        sys.stderr.write(f"{make.sentence_of(problem)}\n")
-        return make.FAILED
+        return command.refuse(command.sentence_of(problem), BAD_DATA)
+    except KeyboardInterrupt:
+        return command.refuse("interrupted; run the same command again", INTERRUPTED)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -216,7 +235,7 @@ def _verify(args: argparse.Namespace) -> int:
         whole = len(folder.expected) - len(set(found) & set(folder.expected))
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
         sys.stdout.write(f"{whole} of {len(folder.expected)} shards are sound{compared}\n")
-    return make.FAILED if found or differing else make.DONE
+    return BAD_DATA if found or differing else DONE
 
 
 if __name__ == "__main__":

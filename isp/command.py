@@ -1,6 +1,6 @@
-"""What the command lines share: exit codes, kinds of arguments, sentences for problems, progress.
+"""What the command lines share: exit codes, parsers, types of arguments, sentences for problems, progress.
 
-Every door (`python -m isp.X`, `python -m blursynth.X`) builds its parser with `parser`, and reports through `refuse`.
+Every command (`python -m isp.X`, `python -m blursynth.X`) builds its parser with `parser` and reports through `refuse`.
 This module loads nothing heavy, so that `--help` answers at once.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Exit codes. BAD_DATA: bad data, disk or worker, or finished with failed items; USAGE: the command line or a recipe.
+# Exit codes. BAD_DATA: bad data, a disk or worker that failed, or items that failed in a run that reached its end;
+# USAGE: a mistake in the command line or in a recipe; INTERRUPTED: the same command continues.
 DONE, BAD_DATA, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 SECONDS_A_LINE = 5.0  # between two lines of progress, if stderr is not a terminal
@@ -27,7 +29,7 @@ SECONDS_A_LINE = 5.0  # between two lines of progress, if stderr is not a termin
 
 
 def version() -> str:
-    """The version of the code that runs: that of the installed package, or "checkout" if it is not installed."""
+    """The version of the installed package, "checkout" if it is not installed."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
@@ -44,41 +46,45 @@ class _Version(argparse.Action):
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """The parser of `python -m module`, which answers `--version`."""
-    made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    made.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    return made
+    """A parser for `python -m module` with the option `--version`."""
+    arguments = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    arguments.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    return arguments
 
 
-def dispatch(package: str, doors: Mapping[str, str], argv: Sequence[str] | None = None) -> int:
-    """The console command `package DOOR ...`: runs the door's `main`; `doors` gives the purpose of each.
+def dispatch(package: str, purposes: Mapping[str, str], argv: Sequence[str] | None = None) -> int:
+    """Run the console command `package NAME ...` and return its exit code. `purposes` has the names that exist.
 
-    A door is the module `package.DOOR`, or its `__main__` if it is a folder.
+    NAME is the module `package.NAME`, or its `__main__` if it is a folder; its `main` gets the rest of the arguments.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        width = max(map(len, doors)) + 2
-        lines = "".join(f"  {door:{width}}{purpose}\n" for door, purpose in doors.items())
-        sys.stdout.write(f"usage: {package} COMMAND ...\n\n{lines}\n{package} COMMAND --help says more.\n")
-        return DONE if arguments else USAGE
-    door, *rest = arguments
-    if door == "--version":
+    width = max(map(len, purposes)) + 2
+    lines = "".join(f"  {name:{width}}{purpose}\n" for name, purpose in purposes.items())
+    usage = f"usage: {package} [--version] COMMAND ...\n\n{lines}\n{package} COMMAND --help lists the options."
+    if not arguments:
+        return refuse(usage, USAGE)
+    name, *rest = arguments
+    if name in ("-h", "--help"):
+        sys.stdout.write(f"{usage}\n")
+        return DONE
+    if name == "--version":
         sys.stdout.write(f"blursynth {version()}\n")
         return DONE
-    if door not in doors:
-        return refuse(f'{package}: expected one of {", ".join(doors)}, got "{door}"{did_you_mean(door, doors)}', USAGE)
-    module = import_module(f"{package}.{door}")
+    if name not in purposes:
+        expected = ", ".join(purposes)
+        return refuse(f'{package}: expected one of {expected}, got "{name}"{did_you_mean(name, purposes)}', USAGE)
+    module = import_module(f"{package}.{name}")
     if hasattr(module, "__path__"):
-        module = import_module(f"{package}.{door}.__main__")
+        module = import_module(f"{package}.{name}.__main__")
     code: int = module.main(rest)
     return code
 
 
-# ---------------------------------------------------------------- kinds of arguments
+# ---------------------------------------------------------------- types of arguments
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A whole number of at least `least`."""
+    """Return the type of an argument that is a whole number of at least `least`."""
 
     def whole_number(text: str) -> int:
         try:
@@ -93,18 +99,20 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """A number of at most 1e9 in size, so that arithmetic with it stays finite."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) <= 1e9:
+    if math.isnan(value):
         raise argparse.ArgumentTypeError(f'expected a number, got "{text}"')
+    if abs(value) > 1e9:
+        raise argparse.ArgumentTypeError(f'expected a number from -1e9 to 1e9, got "{text}"')
     return value
 
 
 def positive(text: str) -> float:
-    """A number above 0."""
+    """A number above 0, at least 1e-9."""
     value = number(text)
     if value < 1e-9:
         raise argparse.ArgumentTypeError(f'expected a number above 0, got "{text}"')
@@ -115,10 +123,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def byte_count(text: str) -> int:
-    """Bytes: a number, alone or with K, M or G."""
+    """A number of bytes, alone or with K, M or G; at least 1."""
     unit = text[-1:].upper() if text[-1:].isalpha() else ""
-    count = positive(text[: len(text) - len(unit)]) * _UNITS.get(unit, math.nan)
-    if not count >= 1:
+    try:
+        count = float(text[: len(text) - len(unit)]) * _UNITS[unit]
+    except (ValueError, KeyError):
+        count = math.nan
+    if not 1 <= count < math.inf:
         raise argparse.ArgumentTypeError(f'expected bytes, or a number with K, M or G, got "{text}"')
     return int(count)
 
@@ -134,21 +145,33 @@ def folder(text: str) -> Path:
 
 
 def refuse(sentence: str, code: int) -> int:
-    """Writes one line on stderr; returns `code`."""
+    """Write one line on stderr and return `code`."""
     sys.stderr.write(f"{sentence}\n")
     return code
 
 
-def sentence_of(problem: BaseException, remedy: str = "fix that and run the same command again") -> str:
-    """What went wrong, where, and what to do. What the operating system refuses gets its path and `remedy`."""
+_REMEDY = "what was finished is kept, so fix that and run the same command again"
+
+
+def sentence_of(problem: BaseException, remedy: str = _REMEDY) -> str:
+    """What went wrong, where, and what to do: an error of the operating system gets its path and `remedy`."""
     if isinstance(problem, OSError) and problem.errno is not None:
-        where = problem.filename or "writing"
-        return f"{where}: {problem.strerror}; what was finished is kept, so {remedy}"
+        return f"{problem.filename or 'writing'}: {problem.strerror}; {remedy}"
     return str(problem)
 
 
+def located(place: object, sentence: str) -> str:
+    """`sentence` with `place` before it, unless it begins with that place or a path inside it.
+
+    >>> located("a.png", "expected a picture"), located("a.png", "a.png: expected a picture")
+    ('a.png: expected a picture', 'a.png: expected a picture')
+    """
+    names_it = sentence.startswith((f"{place}:", f"{place}{os.sep}"))
+    return sentence if names_it else f"{place}: {sentence}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion to end a sentence with, empty if no known name is close.
+    """The end of a sentence that suggests the closest known name; empty if none is close.
 
     >>> did_you_mean("camara", ["camera", "crop"])
     '; did you mean "camera"?'
@@ -162,10 +185,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Pace:
-    """How far the work is; `done` and `total` in any unit."""
+    """How far the work is: `done` and `total` in any unit, and the seconds that it took so far."""
 
     done: float
-    total: float
+    total: int | float
     elapsed_s: float
 
     @property
@@ -175,28 +198,34 @@ class Pace:
 
     @property
     def left_s(self) -> float:
+        """The seconds left at this rate."""
         return max(0.0, self.total - self.done) / max(self.rate, 1e-9)
 
 
 @contextmanager
-def progress(total: float, line: Callable[[Pace], str]) -> Iterator[Callable[[float], None]]:
-    """Gives a meter to be told of every step; says `line` of the pace: in a bar on a terminal, else every few seconds."""
+def progress(total: int | float, line: Callable[[Pace], str]) -> Iterator[Callable[[float], None]]:
+    """Give a function to call with the size of every step that is done; `line` puts the pace into words.
+
+    On a terminal, the line stands beside a bar; elsewhere it is written every few seconds, so that short work says
+    nothing. Both go to stderr.
+    """
     from tqdm import tqdm
 
     done, began = 0.0, time.monotonic()
-    said = began
+    last_line = began
     on_terminal = sys.stderr.isatty()
-    with tqdm(total=total, bar_format="{percentage:3.0f} %|{bar}| {desc}", leave=False, disable=not on_terminal) as bar:
+    hidden = not on_terminal or not total
+    with tqdm(total=total, bar_format="{percentage:3.0f} %|{bar}| {desc}", leave=False, disable=hidden) as bar:
 
-        def meter(step: float) -> None:
-            nonlocal done, said
+        def advance(step: int | float) -> None:
+            nonlocal done, last_line
             done, now = done + step, time.monotonic()
             pace = Pace(done, total, now - began)
             if on_terminal:
                 bar.set_description_str(line(pace), refresh=False)
                 bar.update(step)
-            elif now - said > SECONDS_A_LINE:
+            elif now - last_line > SECONDS_A_LINE:
                 sys.stderr.write(f"{line(pace)}\n")
-                said = now
+                last_line = now
 
-        yield meter
+        yield advance

@@ -1,4 +1,4 @@
-"""Who may write into a folder of shards: one run, and the workers of that run."""
+"""Locks on a folder of shards: only one run, and the workers of that run, may write into it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _flock(file: IO[str], operation: int) -> bool:
-    """Whether the lock was had. On a file system without locks says so once, and goes on."""
+    """Whether the lock was taken. On a file system without locks, warns and carries on as if it was."""
     try:
         fcntl.flock(file, operation | fcntl.LOCK_NB)
     except OSError as problem:
         if problem.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            sys.stderr.write(f"{file.name}: this file system has no locks; see to it that only one run writes here\n")
+            sys.stderr.write(f"{file.name}: this file system has no locks; make sure that only one run writes here\n")
             return True
         if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
@@ -36,9 +36,9 @@ def _flock(file: IO[str], operation: int) -> bool:
 
 @contextmanager
 def slice_lock(folder: Path) -> Iterator[None]:
-    """Held by every worker while it fills a shard, shared among the workers of one run.
+    """Hold the lock that the workers of one run share; each holds it while it fills a shard.
 
-    Raises `OrphanedError` in a worker whose parent has died, also where another run has begun since.
+    Raises `OrphanedError` in a worker if its parent has died, or if another run has taken the folder since.
     """
     leave_if_orphaned()
     with _lock_path(folder).open("a", encoding="utf-8") as file:
@@ -49,9 +49,9 @@ def slice_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def only_run_in(folder: Path, patience_s: float = 30.0) -> Iterator[None]:
-    """Held by a run over its whole time. Raises `ValueError` where another run is writing into `folder`.
+    """Hold the lock of a run from its start to its end. Raises `ValueError` if another run is writing into `folder`.
 
-    Workers of a killed run finish their sample and leave; for those it waits `patience_s`.
+    The workers of a killed run leave after their current sample; this waits up to `patience_s` for them.
     """
     path = _lock_path(folder)
     with path.open("a+", encoding="utf-8") as file:
@@ -70,7 +70,7 @@ def only_run_in(folder: Path, patience_s: float = 30.0) -> Iterator[None]:
         file.truncate()
         file.write(f"{socket.gethostname()} {os.getpid()}\n")
         file.flush()
-        # Shared from now on, so that the workers can hold it too; a second run still finds it taken.
+        # From now on the lock is shared, so that the workers can hold it too; a second run still cannot take it.
         if not _flock(file, fcntl.LOCK_SH):
-            raise ValueError(f"{folder}: another run started in the same instant; run the command again")
+            raise ValueError(f"{folder}: another run started at the same moment; run the command again")
         yield

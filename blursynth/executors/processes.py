@@ -1,4 +1,4 @@
-"""Who does the work: this process, or worker processes that leave when their parent has died."""
+"""The local executor: this process does the work, or worker processes that leave when their parent has died."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class OrphanedError(RuntimeError):
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended without a word: killed, or out of memory."""
+    """A worker process ended without an exception: it was killed, for example because memory ran out."""
 
 
 def leave_if_orphaned() -> None:
-    """Raises `OrphanedError` in a worker whose parent has died."""
+    """Raise `OrphanedError` in a worker whose parent has died."""
     parent = os.environ.get(_PARENT)
     if parent is not None and int(parent) != os.getpid() and os.getppid() != int(parent):
         raise OrphanedError(f"parent process {parent} is gone")
 
 
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    """Results of `function` over `tasks`, as they come; with 0 workers or 1, this process does the work.
+    """Yield the results of `function` over `tasks` as they arrive; with 0 workers or 1, this process does the work.
 
-    Raises what `function` raises, and `WorkerDiedError` where a worker is killed.
+    Raises what `function` raises, and `WorkerDiedError` if a worker is killed.
     """
     workers = min(workers, len(tasks))
     yield from map(function, tasks) if workers <= 1 else _in_processes(function, tasks, workers)
@@ -51,7 +51,7 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin_worker):
             pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-            # A terminal sends Ctrl-C to all processes; those begun here never hear it, and their parent answers for them.
+            # A terminal sends Ctrl-C to all processes. Those started here ignore it; their parent stops them.
             with _interrupts(signal.SIG_IGN):
                 results = pool(delayed(function)(task) for task in tasks)
             try:
@@ -59,12 +59,12 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
                     yield result
             finally:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # that a run which ends early does not wait for its tasks
+                    warnings.simplefilter("ignore")  # joblib warns that tasks are left if a run ends early
                     results.close()
     except TerminatedWorkerError as death:
         raise WorkerDiedError(
-            "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
-            "command again, with fewer --workers"
+            "a worker process was killed, probably because memory ran out; what was finished is kept, so run the same "
+            "command again with fewer --workers"
         ) from death
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
@@ -73,7 +73,7 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
 
 @contextmanager
 def _interrupts(handler: Any) -> Iterator[None]:
-    """Ctrl-C goes to `handler`; only the main thread can say so, and only there it matters."""
+    """Send Ctrl-C to `handler`. Does nothing outside the main thread, the only one that gets signals or may set this."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -86,7 +86,7 @@ def _interrupts(handler: Any) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keeps Ctrl-C waiting until the end: HDF5 cannot be left in the middle of a write."""
+    """Hold Ctrl-C back until the end of the block: HDF5 must not be interrupted in the middle of a write."""
     caught: list[int] = []
     try:
         with _interrupts(lambda number, _: caught.append(number)):
@@ -97,7 +97,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Begins a worker that does not outlive its parent, not even while it waits for work, and leaves Ctrl-C to it."""
+    """Prepare a worker: it ignores Ctrl-C, and ends with its parent even while it waits for work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_when_orphaned, daemon=True).start()
 
@@ -108,15 +108,12 @@ def _exit_when_orphaned() -> None:
         try:
             leave_if_orphaned()
         except OrphanedError:
-            # Wherever the work stood: an unfinished shard is a .part file, which the next run removes.
+            # This is safe at any point: an unfinished shard is a .part file, which the next run removes.
             os._exit(1)
 
 
-# ---------------------------------------------------------------- locks
-
-
 def is_alive(pid: int) -> bool:
-    """Whether process `pid` of this host still works; one that has ended but was not collected does not."""
+    """Whether process `pid` of this host is running; a process that has ended but was not collected is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

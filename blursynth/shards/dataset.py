@@ -6,14 +6,17 @@ import bisect
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from blursynth.shards import folders, shard
+from blursynth.shards import arrays, folders, shard
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
 
@@ -23,15 +26,25 @@ if TYPE_CHECKING:
 _MOST_OPEN_FILES = 64
 
 
+class _Returned(NamedTuple):
+    """An array that the reader returns, opened in one shard."""
+
+    name: str
+    dataset: h5py.Dataset
+    is_picture: bool
+    read: Callable[[np.ndarray], Tensor]
+
+
 class ShardDataset(Dataset[dict[str, Any]]):
     """Pairs of a finished folder of shards: {"blur": 3 h w, "sharp": 3 h w, "index": int}, float32 in [0, 1].
 
     crop      side of a square window, drawn anew each epoch; `None` gives whole pairs
-    augment   one of the eight flips and turns, drawn anew each epoch
+    augment   whether to flip and turn, one of eight ways, drawn anew each epoch
     seed      of these draws, which are addressed by (seed, epoch * n + i, purpose): workers and order do not matter
 
-    Files are opened lazily in each process, so that fork and spawn both work. Raises `ValueError` for a folder that is
-    not finished or lacks a shard, and for a crop larger than the pairs.
+    Each process opens files when it first needs them, so that fork and spawn both work. Raises `ValueError` if the folder
+    is not finished or lacks a shard, or if the crop is larger than the pairs. Which arrays a pair has, and how each is
+    read, is in `blursynth.shards.arrays.ARRAYS`.
     """
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
@@ -39,7 +52,8 @@ class ShardDataset(Dataset[dict[str, Any]]):
         manifest = self._folder / folders.MANIFEST
         if not manifest.is_file():
             raise ValueError(
-                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); run make to the end"
+                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); "
+                "run blursynth.make again until it finishes"
             )
         entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
         entries = [entry for entry in entries if entry["count"]]
@@ -50,25 +64,26 @@ class ShardDataset(Dataset[dict[str, Any]]):
                 f"{self._folder}: expected the shards that its manifest lists, got none of {', '.join(missing) or 'them'}; "
                 "run python -m blursynth.verify --repair"
             )
-        self._ends: list[int] = [sum(entry["count"] for entry in entries[: at + 1]) for at in range(len(entries))]
+        self._ends: list[int] = list(accumulate(entry["count"] for entry in entries))
         self._crop, self._augment, self._seed = crop, augment, seed
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._open: OrderedDict[Path, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[h5py.File, list[_Returned]]] = OrderedDict()
         self._opened_by = os.getpid()
         with shard.open_shard(self._paths[0]) as file:
-            height, width = file["blur"].shape[1:3]
+            self._size: tuple[int, int] = file["blur"].shape[1:3]
+        height, width = self._size
         if crop is not None and not 0 < crop <= min(height, width):
             raise ValueError(
                 f"crop: expected a side of 1 to {min(height, width)} (pairs are {height}x{width}), got {crop}"
             )
         if augment and crop is None and height != width:
-            raise ValueError(f"augment: turns change the shape of pairs of {height}x{width}; give a crop")
+            raise ValueError(f"augment: turning changes the shape of pairs of {height}x{width}; give a crop")
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def set_epoch(self, epoch: int) -> None:
-        """New crops and flips; persistent workers see it too, since the number lives in shared memory.
+        """Draw other crops and flips from now on. Persistent workers follow: the number lives in shared memory.
 
         Raises `ValueError` for a negative number.
         """
@@ -82,11 +97,13 @@ class ShardDataset(Dataset[dict[str, Any]]):
         i %= len(self)
         at = bisect.bisect_right(self._ends, i)
         position = i - (self._ends[at - 1] if at else 0)
-        stored = self._stored(self._paths[at])
         address = int(self._epoch) * len(self) + i
-        window = self._window(stored["blur"].shape[1:3], address)
+        window = self._window(address)
         try:
-            pair = {name: self._pixels(dataset, position, window) for name, dataset in stored.items()}
+            pair = {
+                name: read(dataset[(position, *window) if is_picture else (position,)])
+                for name, dataset, is_picture, read in self._arrays_in(self._paths[at])
+            }
         except OSError as problem:
             raise OSError(
                 f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
@@ -96,26 +113,28 @@ class ShardDataset(Dataset[dict[str, Any]]):
             pair = {name: turn(image, element).contiguous() for name, image in pair.items()}
         return {**pair, "index": i}
 
-    def _window(self, size: tuple[int, int], address: int) -> tuple[slice, slice]:
+    def _window(self, address: int) -> tuple[slice, slice]:
         if self._crop is None:
             return slice(None), slice(None)
         rng = generator(self._seed, address, "dataset.crop")
-        top, left = (int(rng.integers(0, side - self._crop, endpoint=True)) for side in size)
+        top, left = (int(rng.integers(0, side - self._crop, endpoint=True)) for side in self._size)
         return slice(top, top + self._crop), slice(left, left + self._crop)
 
-    def _pixels(self, dataset: h5py.Dataset, position: int, window: tuple[slice, slice]) -> Tensor:
-        pixels = torch.from_numpy(dataset[(position, *window)]).permute(2, 0, 1)
-        largest = 255 if pixels.dtype == torch.uint8 else 65535
-        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(largest)
-
-    def _stored(self, path: Path) -> dict[str, h5py.Dataset]:
-        """The pictures of a shard. Looking a dataset up by name takes as long as reading a crop from it."""
+    def _arrays_in(self, path: Path) -> list[_Returned]:
+        """The arrays of a shard that are returned. Datasets are kept: opening one takes as long as reading a crop."""
         if self._opened_by != os.getpid():
             # Handles inherited through fork belong to the parent.
             self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
             file = shard.open_shard(path)
-            self._open[path] = file, {name: file[name] for name in ("blur", "sharp")}
+            self._open[path] = (
+                file,
+                [
+                    _Returned(array.name, file[array.name], array.is_picture, array.read)
+                    for array in arrays.ARRAYS
+                    if array.read is not None and array.name in file
+                ],
+            )
             if len(self._open) > _MOST_OPEN_FILES:
                 self._open.popitem(last=False)[1][0].close()
         self._open.move_to_end(path)
@@ -132,7 +151,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
 
 def _file_name(name: str) -> str:
-    """`name`, if it is one; a manifest from outside must not lead out of its folder."""
+    """`name`, if it is the name of a file: a manifest from outside must not lead out of its folder."""
     if Path(name).name != name:
         raise ValueError(f"manifest: expected the name of a file in the same folder, got {name!r}")
     return name

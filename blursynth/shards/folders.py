@@ -25,14 +25,25 @@ def path_of(folder: Path, number: int) -> Path:
 
 
 def shards_in(folder: Path) -> list[Path]:
+    """The finished shards in `folder`, in order; none if there is no such folder."""
     return sorted(folder.glob("shard-*.h5"))
+
+
+def shards_of(place: Path) -> list[Path]:
+    """The finished shards in a folder, or the one shard that is named. Raises `ValueError` if there is none."""
+    found = shards_in(place) if place.is_dir() else [place]
+    if not found or not all(path.is_file() for path in found):
+        raise ValueError(
+            f"{place}: expected a shard or a folder of shards (shard-00000.h5), got none; run blursynth.make"
+        )
+    return found
 
 
 # ---------------------------------------------------------------- whose it is
 
 
-def identity_of(folder: Path) -> Identity | None:
-    """The identity that `folder` was claimed for. Raises `ValueError` where it cannot be read."""
+def owner_of(folder: Path) -> Identity | None:
+    """The identity that `folder` was claimed for. Raises `ValueError` if it cannot be read."""
     path = folder / IDENTITY
     if not path.exists():
         return None
@@ -43,11 +54,11 @@ def identity_of(folder: Path) -> Identity | None:
 
 
 def claim(folder: Path, identity: Identity, *, force: bool = False) -> Path | None:
-    """Makes `folder` belong to `identity`. With `force`, what belongs to another is moved into a subfolder, returned.
+    """Make `folder` belong to `identity`.
 
-    Raises `ValueError` where the folder belongs to another identity and `force` is not set.
+    With `force`, shards of another identity are moved into a subfolder, which is returned; else they raise `ValueError`.
     """
-    owner = identity_of(folder) or _identity_of_shards(folder)
+    owner = owner_of(folder) or _owner_of_shards(folder)
     moved = None
     if owner is not None and owner != identity:
         if not force:
@@ -65,13 +76,13 @@ def write_identity(folder: Path, identity: Identity) -> None:
     publish.text(folder / IDENTITY, json.dumps(asdict(identity), indent=1, sort_keys=True) + "\n")
 
 
-def _identity_of_shards(folder: Path) -> Identity | None:
-    """Whose shards lie in a folder that has lost its identity."""
-    return next(filter(None, map(_identity_of, shards_in(folder))), None)
+def _owner_of_shards(folder: Path) -> Identity | None:
+    """The identity of the shards in a folder that has lost its own."""
+    return next(filter(None, map(_owner_of_shard, shards_in(folder))), None)
 
 
-def _identity_of(shard: Path) -> Identity | None:
-    """Whose a shard is, `None` where it does not say."""
+def _owner_of_shard(shard: Path) -> Identity | None:
+    """The identity of a shard, `None` if it cannot be read."""
     with suppress(OSError, KeyError, RuntimeError), open_shard(shard) as file:
         return identity_in(file)
     return None
@@ -92,7 +103,7 @@ def _move_aside(folder: Path, owner: Identity) -> Path:
 # ---------------------------------------------------------------- what is to be made
 
 
-def plan(recipe: Recipe, identity: Identity, clips: Any, count: int, folder: Path, device: str) -> list[Job]:
+def plan(recipe: Recipe, identity: Identity, clips: Sequence[Any], count: int, folder: Path, device: str) -> list[Job]:
     """The shards that are still to be made so that `folder` holds samples 0 to `count` - 1.
 
     Sample i uses clip i mod n, so that a larger count only lengthens. A whole shard without a receipt gets one. The
@@ -103,22 +114,24 @@ def plan(recipe: Recipe, identity: Identity, clips: Any, count: int, folder: Pat
     for number, first in enumerate(range(0, count, recipe.samples_per_shard)):
         indices = range(first, min(first + recipe.samples_per_shard, count))
         path = path_of(folder, number)
-        if tried(path, identity) >= len(indices):
+        if _samples_covered(path, identity) >= len(indices):
             continue
         samples = tuple((index, clips[index % len(clips)]) for index in indices)
         jobs.append(Job(path, text, identity, device, recipe.on_error, samples))
     return jobs
 
 
-def tried(path: Path, identity: Identity) -> int:
-    """How many samples the finished shard at `path` covers, skipped ones included; 0 where it is to be made."""
+def _samples_covered(path: Path, identity: Identity) -> int:
+    """How many samples the finished shard at `path` covers, skipped ones included; 0 if it is to be made."""
     receipt = Receipt.of(path)
-    if receipt is not None and path.exists() and _identity_of(path) != identity:
+    if not path.exists():
+        return 0
+    if receipt is not None and _owner_of_shard(path) != identity:
         return 0  # of another run, or damaged: made again, whatever its receipt says
-    if receipt is None and path.exists() and not problems_of(path, None, identity):
+    if receipt is None and not problems_of(path, None, identity):
         receipt = Receipt.from_shard(path)
         receipt.write(path)
-    return 0 if receipt is None or not path.exists() else receipt.tried
+    return 0 if receipt is None else receipt.tried
 
 
 # ---------------------------------------------------------------- sealing
@@ -131,7 +144,7 @@ def seal(
     skipped_files: dict[str, int],
     shards: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
-    """Writes `manifest.json` from the receipts of `shards` (all in `folder`), and returns it."""
+    """Write `manifest.json` from the receipts of `shards` (default: all in `folder`), and return its content."""
     receipts = [receipt for shard in shards or shards_in(folder) if (receipt := Receipt.of(shard)) is not None]
     manifest = {
         "schema_version": SCHEMA_VERSION,

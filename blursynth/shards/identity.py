@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from blursynth import digests
+
 if TYPE_CHECKING:
     import h5py
 
@@ -13,7 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides the pixels of a folder of shards; two runs may share it only where all four agree."""
+    """What decides the pixels of a folder of shards. Two runs may share a folder only if all four agree.
+
+    recipe   digest of the effective recipe
+    seed     of every draw
+    data     digest of the source files, and of the files that the recipe names
+    weights  digest of the weights of its ISPs
+    """
 
     recipe: str
     seed: int
@@ -29,25 +37,23 @@ class Identity:
         )
 
 
-def identity_in(file: h5py.File) -> Identity:
-    """Whose run an opened shard belongs to."""
-    names = ("recipe_digest", "data_digest", "weights_digest")
-    recipe, data, weights = (str(file.attrs[name]) for name in names)
-    return Identity(recipe, int(file.attrs["seed"]), data, weights)
-
-
-def identity_of(made_by: Recipe, data_digest: str) -> Identity:
-    """What decides the pixels: the recipe and its files, the seed, the data, the weights of its ISPs."""
-    from blursynth import digests
-    from blursynth.shards.identity import Identity
+def identity_of(recipe: Recipe, data_digest: str) -> Identity:
+    """The identity of a run of `recipe` over source files with this digest."""
     from blursynth.stages.isp import ForwardISP, InverseISP, opened
 
-    files = [digests.file_digest(path) for stage in made_by.stages for path in stage.files()]
-    names = {stage.isp for stage in made_by.stages if isinstance(stage, InverseISP | ForwardISP)}
+    files = [digests.file_digest(path) for stage in recipe.stages for path in stage.files()]
+    names = {stage.isp for stage in recipe.stages if isinstance(stage, InverseISP | ForwardISP)}
     weights = [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
     return Identity(
-        recipe=made_by.digest,
-        seed=made_by.seed,
+        recipe=recipe.digest,
+        seed=recipe.seed,
         data=digests.digest_of([data_digest, *files]),
         weights=digests.digest_of(weights),
     )
+
+
+def identity_in(file: h5py.File) -> Identity:
+    """The identity stored in an opened shard."""
+    names = ("recipe_digest", "data_digest", "weights_digest")
+    recipe, data, weights = (str(file.attrs[name]) for name in names)
+    return Identity(recipe, int(file.attrs["seed"]), data, weights)

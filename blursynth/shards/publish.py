@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: written beside their place, synced, renamed into it."""
+"""Files of a folder of shards appear whole or not at all: written beside their place, synced, renamed into it.
+
+`isp.files.whole.replace_file` renames too, but shards need more: a part names its writer, so that the next run can tell
+parts of dead writers from those of live ones, and a published file survives a power cut, which costs a wait for the disk.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ def part_name(path: Path) -> Path:
 
 
 def file(part: Path, path: Path) -> None:
-    """Makes the finished file `part` appear as `path`, and stay there after a power cut."""
+    """Make the finished file `part` appear as `path`, and stay there after a power cut."""
     with part.open("rb") as written:
         os.fsync(written.fileno())
     part.replace(path)
@@ -27,7 +31,7 @@ def file(part: Path, path: Path) -> None:
 
 
 def text(path: Path, content: str) -> None:
-    """Writes `content` so that `path` holds either all of it or what it held before."""
+    """Write `content` so that `path` holds either all of it or what it held before."""
     part = part_name(path)
     try:
         part.write_text(content, encoding="utf-8")
@@ -38,7 +42,7 @@ def text(path: Path, content: str) -> None:
 
 
 def remove_stale_parts(folder: Path) -> list[Path]:
-    """Removes what writers of this host left whose process is gone. Those of other hosts are not ours to judge."""
+    """Remove the parts of writers on this host that have died, and return them. Other hosts' parts stay."""
     removed = []
     for part in sorted(folder.glob("*.part")):
         host, _, pid = part.name.removesuffix(".part").rpartition(".")

@@ -1,20 +1,22 @@
 """Shards: HDF5 files of finished pairs, published whole or not at all.
 
-One shard, `shard-00000.h5`, with its receipt `shard-00000.h5.json` beside it:
+One shard, `shard-00000.h5`, with its receipt `shard-00000.h5.json` beside it. n is the number of pairs, h and w their
+size, k the side of the recipe's largest kernel:
 
-| dataset        | shape      | type           | when                | content                                              |
-|----------------|------------|----------------|---------------------|------------------------------------------------------|
-| `/blur`        | n h w 3    | uint8, uint16  | always              | blurred sRGB                                         |
-| `/sharp`       | n h w 3    | as `/blur`     | always              | ground truth, sRGB                                   |
-| `/bayer`       | n h w      | uint16         | save: [raw]         | blurred mosaic with noise, at the camera's levels    |
-| `/sharp_bayer` | n h w      | uint16         | save: [raw]         | sharp mosaic without noise, at the camera's levels   |
-| `/kernel`      | n k k      | float32        | save: [kernel]      | kernel of the convolution, zero-padded               |
-| `/saturated`   | n h w 3    | uint8, 0 or 1  | save: [saturated]   | what was driven to full scale                        |
-| `/record`      | n          | UTF-8 bytes    | always              | JSON: index, source, digest, camera, dice, statistics|
+| dataset        | shape   | type          | stored            | content                                                       |
+|----------------|---------|---------------|-------------------|---------------------------------------------------------------|
+| `/blur`        | n h w 3 | uint8, uint16 | always            | blurred sRGB                                                  |
+| `/sharp`       | n h w 3 | uint8, uint16 | always            | ground truth, sRGB                                            |
+| `/bayer`       | n h w   | uint16        | save: [raw]       | blurred mosaic with noise, at the camera's levels             |
+| `/sharp_bayer` | n h w   | uint16        | save: [raw]       | sharp mosaic without noise, at the camera's levels            |
+| `/kernel`      | n k k   | float32       | save: [kernel]    | blur kernel, padded with zeros to the largest of the recipe   |
+| `/saturated`   | n h w 3 | uint8         | save: [saturated] | 1 where the light was driven to full scale, else 0            |
+| `/record`      | n       | UTF-8 bytes   | always            | JSON: index, source, its digest, camera, dice, statistics     |
 
-Chunks hold one sample, or tiles of at most 256 px of a larger one; every dataset carries Fletcher-32 checksums.
-Attributes of the file: schema_version, recipe (JSON), recipe_digest, seed, first_index, data_digest, weights_digest,
-device, versions (JSON), and complete = 1, written last. Nothing in it depends on host, time or number of workers.
+The table is `arrays.ARRAYS` and the record (a test compares them). Chunks hold one pair, or tiles of at most 256 px of a
+larger one; every dataset carries Fletcher-32 checksums. Attributes of the file: schema_version, recipe (JSON),
+recipe_digest, seed, first_index, data_digest, weights_digest, device, versions (JSON), skipped (JSON), and complete = 1,
+written last. Nothing in a shard depends on the host, the time or the number of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -34,8 +36,9 @@ import numpy as np
 
 from blursynth import digests
 from blursynth.executors.processes import uninterrupted
-from blursynth.shards import publish
+from blursynth.shards import arrays, publish
 from blursynth.shards.identity import Identity, identity_in
+from blursynth.shards.record import record_of, records_in
 
 if TYPE_CHECKING:
     import h5py
@@ -48,7 +51,15 @@ TILE = 256
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to fill: which samples, from which clips, into which file. Small enough to send to any worker."""
+    """One shard to fill; small enough to send to any worker.
+
+    path      where the shard goes
+    recipe    the effective recipe, as JSON
+    identity  of the folder
+    device    that makes the pairs
+    on_error  of the recipe, which its effective form leaves out
+    samples   (index, clip) of every pair
+    """
 
     path: Path
     recipe: str
@@ -62,12 +73,20 @@ class Job:
         return self.samples[0][0]
 
 
-# ---------------------------------------------------------------- writing
+# ---------------------------------------------------------------- receipts
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished shard holds. `blur_psnr_db` and `saturated_share` are means over its pairs."""
+    """What a finished shard holds; stored beside it, and all receipts in the manifest.
+
+    sha256           of the shard's bytes
+    tried            how many samples the shard covers, skipped ones included
+    count            how many pairs it holds
+    blur_psnr_db     mean over the pairs; `None` if nothing was blurred
+    saturated_share  mean over the pairs
+    skipped          index, source and reason of every sample that could not be made
+    """
 
     shard: str
     sha256: str
@@ -80,11 +99,12 @@ class Receipt:
 
     @staticmethod
     def path(shard: Path) -> Path:
+        """Where the receipt of `shard` lies."""
         return shard.with_name(shard.name + ".json")
 
     @staticmethod
     def of(shard: Path) -> Receipt | None:
-        """The receipt of `shard`, or `None` where there is no whole one."""
+        """The receipt of `shard`, or `None` if there is none that can be read."""
         try:
             return Receipt(**json.loads(Receipt.path(shard).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -92,9 +112,9 @@ class Receipt:
 
     @staticmethod
     def from_shard(shard: Path) -> Receipt:
-        """The receipt of a verified shard, from its own content."""
+        """A new receipt for a verified shard, from its content."""
         with open_shard(shard) as file:
-            records = [json.loads(record) for record in file["record"][:]]
+            records = records_in(file)
             skipped = json.loads(str(file.attrs["skipped"]))
             first_index = int(file.attrs["first_index"])
         ratios = [record["blur_psnr_db"] for record in records if record["blur_psnr_db"] is not None]
@@ -114,7 +134,11 @@ class Receipt:
         publish.text(Receipt.path(shard), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
 
+# ---------------------------------------------------------------- writing
+
+
 def _versions() -> str:
+    """The versions of the code and of the libraries that decide pixels, as JSON."""
     found = {}
     for package in ("blursynth", "torch", "numpy", "scipy", "opencv-python", "opencv-python-headless", "h5py"):
         try:
@@ -125,11 +149,12 @@ def _versions() -> str:
 
 
 def _tile(side: int) -> int:
+    """The side of equal tiles, at most `TILE` each, that cover `side`."""
     return math.ceil(side / math.ceil(side / TILE))
 
 
 class _Disk(io.FileIO):
-    """A file that keeps its failures until `check` asks: a write refused to HDF5 brings the process down at its exit."""
+    """A file that reports failures through `check` alone: HDF5 crashes at exit if a write of its own was refused."""
 
     _problem: OSError | None = None
 
@@ -151,13 +176,13 @@ class _Disk(io.FileIO):
             return 0
 
     def check(self, path: Path) -> None:
-        """Raises `OSError`, about `path`, where something could not be written."""
+        """Raises `OSError`, about `path`, if something could not be written."""
         if self._problem is not None:
             raise OSError(self._problem.errno, self._problem.strerror, str(path)) from self._problem
 
 
 class Writer:
-    """Fills one shard. Used as a context: leaving it in order publishes the shard, leaving it by an error removes it."""
+    """Fills one shard. Used as a context: leaving it publishes the shard, leaving it through an error removes the file."""
 
     def __init__(self, job: Job, bits: int) -> None:
         self._job = job
@@ -177,10 +202,10 @@ class Writer:
 
     def add(self, sample: Sample, digest: str) -> None:
         """Appends one finished pair."""
-        arrays = arrays_of(sample, self._bits)
-        record = record_of(sample, digest, arrays)
+        pair = arrays.arrays_of(sample, self._bits)
+        record = record_of(sample, digest, pair)
         with uninterrupted():
-            for name, array in arrays.items():
+            for name, array in pair.items():
                 if name not in self._file:
                     self._create(name, array)
                 self._file[name][len(self._records)] = array
@@ -188,7 +213,7 @@ class Writer:
         self._disk.check(self._job.path)
 
     def skip(self, index: int, source: str, reason: str) -> None:
-        """Notes that no pair could be made."""
+        """Notes that sample `index` could not be made."""
         self._skipped.append({"index": index, "source": source, "reason": reason})
 
     def _create(self, name: str, array: np.ndarray) -> None:
@@ -250,7 +275,7 @@ class Writer:
                     raise OSError(f"{self._job.path}: what was written does not read back: {'; '.join(found)}")
                 receipt = Receipt.from_shard(self._part)
                 self.receipt = Receipt(**(asdict(receipt) | {"shard": self._job.path.name}))
-                # Of a shorter shard, which this one replaces: never may a receipt lie beside what it does not describe.
+                # A shorter shard may lie there. Its receipt goes first, so that no receipt ever describes another shard.
                 Receipt.path(self._job.path).unlink(missing_ok=True)
                 publish.file(self._part, self._job.path)
                 self.receipt.write(self._job.path)
@@ -258,62 +283,14 @@ class Writer:
             self._part.unlink(missing_ok=True)
 
 
-def arrays_of(sample: Sample, bits: int) -> dict[str, np.ndarray]:
-    """The finished pair as it is stored: what a shard holds of one sample, by dataset. Raises `ValueError` on NaN."""
-    arrays = {
-        "blur": _quantised(sample.image[0].permute(1, 2, 0), 0.0, 2.0**bits - 1, f"uint{bits}", "blur"),
-        "sharp": _quantised(sample.sharp[0].permute(1, 2, 0), 0.0, 2.0**bits - 1, f"uint{bits}", "sharp"),
-    }
-    if "raw" in sample.saves and sample.bayer is not None and sample.sharp_bayer is not None:
-        if sample.shot.black is None or sample.shot.white is None:
-            raise ValueError(f"save raw: the camera {sample.shot.name[0]} has no black and white level")
-        black, white = float(sample.shot.black[0, 0]), float(sample.shot.white[0])
-        arrays["bayer"] = _quantised(sample.bayer[0, 0], black, white, "uint16", "bayer")
-        arrays["sharp_bayer"] = _quantised(sample.sharp_bayer[0, 0], black, white, "uint16", "sharp_bayer")
-    if "kernel" in sample.saves and sample.kernel is not None:
-        arrays["kernel"] = sample.kernel.cpu().numpy()
-    if "saturated" in sample.saves and sample.saturated is not None:
-        arrays["saturated"] = sample.saturated[0].permute(1, 2, 0).to("cpu").numpy().astype(np.uint8)
-    return arrays
-
-
-def _quantised(values: Any, black: float, white: float, dtype: str, name: str) -> np.ndarray:
-    """`values` with 0 and 1 at `black` and `white`, rounded, clipped to [0, white]."""
-    levels = (values * (white - black) + black).round().clamp(0, white).cpu().numpy()
-    if np.isnan(levels).any():
-        raise ValueError(f"{name}: expected finite values, got NaN; this is a bug of a stage, please report the recipe")
-    return np.ascontiguousarray(levels.astype(dtype))
-
-
-def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str:
-    """One line of JSON: where a pair came from, every number drawn for it, and statistics."""
-    blur, sharp = arrays["blur"], arrays["sharp"]
-    difference = np.subtract(blur, sharp, dtype=np.float64).ravel()  # sums of whole numbers: exact in any order
-    error = float(difference @ difference) / difference.size / np.iinfo(blur.dtype).max ** 2
-    saturated = 0.0 if sample.saturated is None else int(sample.saturated.sum()) / sample.saturated.numel()
-    return json.dumps(
-        {
-            "index": sample.index,
-            "source": sample.source,
-            "source_digest": digest,
-            "camera": None if sample.camera is None else json.loads(sample.camera.to_json()),
-            "dice": sample.dice,
-            "blur_level": round(float(blur.mean()), 4),
-            "sharp_level": round(float(sharp.mean()), 4),
-            "blur_psnr_db": None if error == 0 else round(-10 * math.log10(error), 4),
-            "saturated_share": round(saturated, 6),
-        },
-        sort_keys=True,
-    )
-
-
 # ---------------------------------------------------------------- reading and checking
 
 
 def open_shard(path: Path) -> h5py.File:
-    """A shard for reading; network file systems often refuse locks, and a published shard never changes.
+    """Open a shard for reading. Raises `OSError` if it is damaged.
 
-    Without HDF5's cache of chunks: samples are read in random order, and it would take 8 MiB for each open dataset.
+    Without a lock: network file systems often refuse them, and a published shard never changes. Without HDF5's cache of
+    chunks: samples are read in random order, and the cache would take 8 MiB for each open dataset.
     """
     import h5py
 
@@ -325,18 +302,27 @@ def open_shard(path: Path) -> h5py.File:
         ) from problem
 
 
+def records_of(paths: Sequence[Path]) -> list[tuple[Path, int, dict[str, Any]]]:
+    """(shard, position in it, record) of every pair in the shards at `paths`."""
+    found = []
+    for path in paths:
+        with open_shard(path) as file:
+            found += [(path, position, record) for position, record in enumerate(records_in(file))]
+    return found
+
+
 def problems_of(path: Path, receipt: Receipt | None, identity: Identity | None) -> list[str]:
-    """Everything that is wrong with the shard at `path`: all of it is read, and so every checksum is checked."""
+    """Everything that is wrong with the shard at `path`. All of it is read, so that HDF5 checks every checksum."""
     if receipt is not None and digests.file_digest(path) != receipt.sha256:
         return ["its bytes differ from those of its receipt"]
     try:
         with open_shard(path) as file:
-            return list(_wrong_inside(file, identity))
+            return list(_problems_inside(file, identity))
     except (OSError, KeyError, ValueError, RuntimeError) as problem:
         return [f"cannot be read: {problem}"]
 
 
-def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
+def _problems_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
     if file.attrs.get("complete") != 1:
         yield "was not finished"
         return
@@ -344,20 +330,28 @@ def _wrong_inside(file: h5py.File, identity: Identity | None) -> Iterator[str]:
         found = identity_in(file)
         if found != identity:
             yield f"belongs to another run: {found.differences(identity)}"
-    if digests.digest_of([str(file.attrs["recipe"])]) != file.attrs["recipe_digest"]:
-        yield "its recipe is not that of its digest"
-    records = file["record"][:]
-    for name, dataset in file.items():
+    recipe = str(file.attrs["recipe"])
+    if digests.digest_of([recipe]) != file.attrs["recipe_digest"]:
+        yield "its recipe does not match its digest"
+    yield from _problems_of_pairs(file, json.loads(recipe))
+
+
+def _problems_of_pairs(file: h5py.File, recipe: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the arrays of an opened shard, given its recipe as a document."""
+    records = records_in(file)
+    expected = {array.name: array for array in arrays.asked_for(recipe["save"])} if records else {}
+    yield from (f"/{name} is missing" for name in expected if name not in file)
+    yield from (f"/{name} is not an array of its recipe" for name in file if name not in {*expected, "record"})
+    present = [array for array in expected.values() if array.name in file]
+    sides: dict[str, int] = {}
+    for array in present:
+        dataset = file[array.name]
         if len(dataset) != len(records):
-            yield f"/{name} has {len(dataset)} samples, /record has {len(records)}"
+            yield f"/{array.name} has {len(dataset)} samples, /record has {len(records)}"
+            return
+        problems = array.problems(dataset.shape, dataset.dtype, recipe["bits"], sides)
+        yield from (f"/{array.name} {problem}" for problem in problems)
     for position, record in enumerate(records):
-        entry = json.loads(record)
-        index = entry["index"]
-        for name in ("blur", "sharp"):
-            level = float(file[name][position].mean())
-            if abs(level - entry[f"{name}_level"]) > 1e-3:
-                yield f"sample {index}: /{name} is {'black' if level == 0 else 'not that of its record'}"
-        if "kernel" in file and not math.isclose(float(file["kernel"][position].sum()), 1, abs_tol=1e-3):
-            yield f"sample {index}: /kernel sums to {float(file['kernel'][position].sum()):g}, not 1"
-        for name in set(file) & {"bayer", "sharp_bayer", "saturated"}:
-            file[name][position]
+        for array in present:
+            if fault := array.fault(file[array.name][position], record):
+                yield f"sample {record['index']}: /{array.name} {fault}"

@@ -62,7 +62,7 @@ def assert_only_whole_shards_and_parts(folder: Path) -> None:
     allowed = {folders.IDENTITY, folders.MANIFEST, contact_sheet.CONTACT_SHEET, ".slice-0-of-1.lock"}
     for path in folder.iterdir():
         if path.suffix == ".h5":
-            assert shard.problems_of(path, shard.Receipt.of(path), folders.identity_of(folder)) == []
+            assert shard.problems_of(path, shard.Receipt.of(path), folders.owner_of(folder)) == []
         else:
             assert path.name in allowed or path.name.endswith((".part", ".h5.json"))
 
@@ -127,8 +127,8 @@ def test_worker_killed(recipe_file, contents, tmp_path):
     assert process.returncode == 1, error
     assert said == ""
     assert [line for line in error.splitlines() if "pairs/s" not in line] == [
-        "a worker process was killed, most likely for want of memory; what was finished is kept, so run the same "
-        "command again, with fewer --workers"
+        "a worker process was killed, probably because memory ran out; what was finished is kept, so run the same "
+        "command again with fewer --workers"
     ]
     assert_resumes_as_if_nothing_had_happened(out, recipe_file(), contents)
 
@@ -156,7 +156,7 @@ def test_interrupted_while_a_second_run_is_refused(workers, recipe_file, content
         said, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Traceback" not in error
-    assert error.splitlines()[-1] == "interrupted; every finished shard is kept, run the same command again to go on"
+    assert error.splitlines()[-1] == "interrupted; every finished shard is kept, run the same command again to continue"
     assert said == ""
     assert_resumes_as_if_nothing_had_happened(out, recipe, contents)
 
@@ -168,7 +168,7 @@ def test_interrupted_at_once(recipe_file, tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error == "interrupted; every finished shard is kept, run the same command again to go on\n"
+    assert error == "interrupted; every finished shard is kept, run the same command again to continue\n"
 
 
 # ---------------------------------------------------------------- what dead, live and distant writers leave
@@ -259,7 +259,7 @@ def assert_one_clear_sentence(said: str, reason: str) -> None:
     sentences = [line for line in said.splitlines() if "pairs/s" not in line]
     assert len(sentences) == 1, said
     assert reason in sentences[0]
-    assert sentences[0].endswith("what was finished is kept, so mend that and run the same command again")
+    assert sentences[0].endswith("what was finished is kept, so fix that and run the same command again")
 
 
 def test_files_that_may_not_grow(suffer, shards, recipe_file, contents):

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from blursynth import ShardDataset, inspect, make, recipe, sources, synthesis
-from blursynth.shards import contact_sheet, folders, shard
+from blursynth.shards import arrays, contact_sheet, folders, shard
 from blursynth.shards.identity import identity_of
+from blursynth.shards.record import record_of
 
 DICE = np.random.Generator(np.random.PCG64(1))
 
@@ -109,10 +110,10 @@ def test_any_sample_alone_equals_the_stored_one(shards):
         clip = clips[index % len(clips)]
         with synthesis.one_thread():
             sample = synthesis.synthesise(clip, made_by, index)
-        arrays = shard.arrays_of(sample, made_by.bits)
-        assert set(arrays) == {"blur", "sharp", "kernel"}
-        assert all(np.array_equal(array, stored[name][index]) for name, array in arrays.items())
-        assert shard.record_of(sample, clip.digest, arrays).encode() == stored["record"][index]
+        pair = arrays.arrays_of(sample, made_by.bits)
+        assert set(pair) == {"blur", "sharp", "kernel"}
+        assert all(np.array_equal(array, stored[name][index]) for name, array in pair.items())
+        assert record_of(sample, clip.digest, pair).encode() == stored["record"][index]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
 
 
 def records_of_nonempty(folder: Path) -> list[dict]:
-    return [record for _, _, record in contact_sheet.records_of(folders.shards_in(folder))]
+    return [record for _, _, record in shard.records_of(folders.shards_in(folder))]
 
 
 def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
@@ -336,7 +337,7 @@ def test_unusable_places(recipe_file, tmp_path, capsys):
 def test_another_identity_is_refused_and_named(copied, recipe_file, contents, capsys):
     out = copied()
     before = contents(out)
-    owner = folders.identity_of(out)
+    owner = folders.owner_of(out)
     command = ["--out", str(out), "--count", "2", "--workers", "0", "--recipe", recipe_file()]
     assert make.main([*command, "--seed", "8"]) == 1
     said = capsys.readouterr().err
@@ -357,7 +358,7 @@ def test_shards_without_an_identity_are_not_adopted(copied, recipe_file, content
     assert "seed 7 here, 8 wanted" in capsys.readouterr().err
     assert contents(out) == before
     assert make.main(command) == 0
-    assert folders.identity_of(out) is not None
+    assert folders.owner_of(out) is not None
 
 
 def test_force_moves_the_other_run_aside(copied, shards, recipe_file, contents, tmp_path, capsys):
@@ -433,6 +434,6 @@ def test_inspect(shards, tmp_path, capsys):
     assert found["pairs"] == 5
     assert found["datasets"]["blur"] == [48, 48, 3, "uint8"]
     sizes = [record["dice"]["camera_shake.size"] for record in records(shards())]
-    assert found["dice"]["camera_shake.size"] == {"least": min(sizes), "mean": np.mean(sizes), "most": max(sizes)}
+    assert found["draws"]["camera_shake.size"] == {"least": min(sizes), "mean": np.mean(sizes), "most": max(sizes)}
     assert inspect.main([str(tmp_path)]) == 1
     assert "expected a shard" in capsys.readouterr().err

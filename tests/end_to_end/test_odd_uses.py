@@ -13,12 +13,13 @@ from blursynth import ShardDataset, make, recipe
 from blursynth.recipe import RecipeError
 from blursynth.shards import shard
 from blursynth.stages import STAGES
+from isp import command
 from isp.files import pictures
 
 PHOTO = next(clip for clip in recipe.load("naive").source.open(None).clips if "coffee" in clip.name).read().sharp
 
 
-def made(tmp_path: Path, stages: list, count: int = 2, code: int = make.DONE, **keys) -> Path:
+def made(tmp_path: Path, stages: list, count: int = 2, code: int = command.DONE, **keys) -> Path:
     path = tmp_path / "odd.json.yaml"
     path.write_text(json.dumps({"name": "odd", "source": {"use": "photos"}, "stages": stages, **keys}))
     arguments = ["--recipe", str(path), "--out", str(tmp_path / "out"), "--count", str(count), "--workers", "0"]
@@ -71,7 +72,7 @@ def test_frames_accumulated_before_the_isp(tmp_path):
         "--workers",
         "0",
     ]
-    assert make.main(arguments) == make.DONE
+    assert make.main(arguments) == command.DONE
 
 
 def test_the_day_of_a_path_is_its_first():
@@ -90,7 +91,7 @@ def test_names_that_are_not_utf8(tmp_path, capsys):
     data = photos(tmp_path / "data", "a.png")
     (data / "a.png").rename(data / os.fsdecode(b"\xff\xe9.png"))
     arguments = ["--recipe", "naive", "--set", "crop.size=100", "--data", str(data), "--out", str(tmp_path / "out")]
-    assert make.main([*arguments, "--count", "1", "--workers", "0"]) == make.DONE
+    assert make.main([*arguments, "--count", "1", "--workers", "0"]) == command.DONE
     from blursynth import inspect
 
     assert inspect.main([str(tmp_path / "out")]) == 0
@@ -109,9 +110,9 @@ def test_shards_inside_the_data_are_no_source(tmp_path):
         "--out",
         str(data / "out" / "naive"),
     ]
-    assert make.main([*arguments, "--count", "2", "--workers", "0"]) == make.DONE
+    assert make.main([*arguments, "--count", "2", "--workers", "0"]) == command.DONE
     assert (data / "out" / "naive" / "contact_sheet.png").exists()
-    assert make.main([*arguments, "--count", "3", "--workers", "0"]) == make.DONE
+    assert make.main([*arguments, "--count", "3", "--workers", "0"]) == command.DONE
     assert len(ShardDataset(data / "out" / "naive")) == 3
 
 
@@ -155,9 +156,9 @@ def test_skipping_goes_on_where_stopping_stopped(tmp_path, capsys):
         "0",
     ]
     arguments += ["--set", "crop.size=100", "--set", "samples_per_shard=2"]
-    assert make.main(arguments) == make.FAILED
+    assert make.main(arguments) == command.BAD_DATA
     first = (tmp_path / "out" / "shard-00000.h5").stat().st_ino
-    assert make.main([*arguments, "--set", "on_error=skip"]) == make.FAILED
+    assert make.main([*arguments, "--set", "on_error=skip"]) == command.BAD_DATA
     assert (tmp_path / "out" / "shard-00000.h5").stat().st_ino == first
     assert len(ShardDataset(tmp_path / "out")) == 6
     assert "d.png" in capsys.readouterr().err
@@ -176,12 +177,12 @@ def test_check_reads_the_pictures(tmp_path, capsys):
         str(tmp_path / "o"),
         "--check",
     ]
-    assert make.main(arguments) == make.DONE
+    assert make.main(arguments) == command.DONE
     whole = (data / "b.png").read_bytes()
     (data / "b.png").write_bytes(whole[: len(whole) // 2])
-    assert make.main(arguments) == make.FAILED
+    assert make.main(arguments) == command.BAD_DATA
     assert "b.png" in capsys.readouterr().err
-    assert make.main([*arguments[:2], "--set", "crop.size=130", *arguments[4:]]) == make.FAILED
+    assert make.main([*arguments[:2], "--set", "crop.size=130", *arguments[4:]]) == command.BAD_DATA
     assert "at least 130x130" in capsys.readouterr().err
 
 
@@ -214,14 +215,14 @@ def test_a_damaged_or_foreign_shard_is_made_again(tmp_path, recipe_file, content
     outs = [tmp_path / "out", tmp_path / "other"]
     for out, seed in zip(outs, ("7", "8"), strict=True):
         arguments = ["--recipe", recipe_file(), "--out", str(out), "--count", "4", "--workers", "0", "--seed", seed]
-        assert make.main(arguments) == make.DONE
+        assert make.main(arguments) == command.DONE
     before = contents(outs[0])
     for name in ("shard-00001.h5", "shard-00001.h5.json"):
         shutil.copy(outs[1] / name, outs[0] / name)
     (outs[0] / "shard-00000.h5").write_bytes(b"not a shard")
     with pytest.raises(OSError, match=r"shard-00000\.h5: expected a whole shard"):
         shard.open_shard(outs[0] / "shard-00000.h5")
-    assert make.main([*arguments[:2], "--out", str(outs[0]), *arguments[4:-1], "7"]) == make.DONE
+    assert make.main([*arguments[:2], "--out", str(outs[0]), *arguments[4:-1], "7"]) == command.DONE
     assert contents(outs[0]) == before
 
 
@@ -231,7 +232,7 @@ def test_odd_arguments(tmp_path, capsys, shards):
     for arguments in (["--recipe", "naive", "--data", ""],):
         with pytest.raises(SystemExit):
             make.main(arguments)
-    assert make.main(["--recipe", "naive", "--device", "meta"]) == make.USAGE
+    assert make.main(["--recipe", "naive", "--device", "meta"]) == command.USAGE
     assert "expected cpu or cuda" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         inspect.main([str(shards()), "--pairs", "0"])

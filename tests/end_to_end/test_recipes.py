@@ -9,6 +9,7 @@ from scipy.ndimage import uniform_filter1d
 
 from blursynth import ShardDataset, make
 from blursynth.recipe import load, summaries
+from isp import command
 from isp.files import pictures
 
 PHOTOS = Path(pictures.__file__).parents[2].parent / "shared" / "data" / "sharp"
@@ -63,7 +64,7 @@ def made(request, tmp_path_factory, photograph):
             tree(scratch / "data", photograph, recipe.source.layout)
         data = ["--data", str(scratch / "data")]
     arguments = ["--recipe", recipe.name, "--out", str(scratch / "out"), "--count", "3", "--workers", "0", *data]
-    assert make.main(arguments) == make.DONE
+    assert make.main(arguments) == command.DONE
     return recipe, scratch / "out"
 
 
@@ -99,9 +100,9 @@ def test_blurred_and_sharp_are_registered(made):
 
 
 def test_no_data_where_none_is_built_in(tmp_path, capsys):
-    assert make.main(["--recipe", "gopro_u", "--out", str(tmp_path / "out")]) == make.FAILED
+    assert make.main(["--recipe", "gopro_u", "--out", str(tmp_path / "out")]) == command.BAD_DATA
     assert "centroid_blurred_img" in capsys.readouterr().err
-    assert make.main(["--recipe", "realblur_j_frames", "--out", str(tmp_path / "out")]) == make.FAILED
+    assert make.main(["--recipe", "realblur_j_frames", "--out", str(tmp_path / "out")]) == command.BAD_DATA
     assert "--data" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -121,7 +122,7 @@ def test_real_photographs(tmp_path):
         "--workers",
         "0",
     ]
-    assert make.main(arguments) == make.DONE
+    assert make.main(arguments) == command.DONE
     for at in range(8):
         blur = ShardDataset(tmp_path)[at]["blur"].double()
         inner = blur[:, 8:-8, 8:-8]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from blursynth import make, verify
-from blursynth.shards import contact_sheet, folders, shard
+from blursynth.shards import folders, shard
 
 DICE = np.random.Generator(np.random.PCG64(2))
 FIRST, SECOND, LAST = (f"shard-0000{number}.h5" for number in range(3))
@@ -70,7 +70,7 @@ def test_flipped_bit_of_a_picture_without_its_receipt(copied, capsys):
     shard.Receipt.path(folder / SECOND).unlink()
     assert problems(folder, capsys) == {SECOND: ["has no receipt"]}
     flip(folder / SECOND, position)
-    assert shard.problems_of(folder / SECOND, None, folders.identity_of(folder))[0].startswith("cannot be read: ")
+    assert shard.problems_of(folder / SECOND, None, folders.owner_of(folder))[0].startswith("cannot be read: ")
     assert "has no receipt" in problems(folder, capsys)[SECOND][1]
 
 
@@ -98,7 +98,7 @@ def test_missing(copied, capsys):
     assert "1 of 3 shards are sound" in capsys.readouterr().out
     (folder / folders.MANIFEST).unlink()
     assert verify.main([str(folder)]) == 1
-    assert "run the blursynth.make command that fills it to its end" in capsys.readouterr().err
+    assert "run blursynth.make again until it finishes" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +116,14 @@ def test_foreign_shards(foreign, copied, capsys):
         shutil.copy(shard.Receipt.path(foreign / name), folder)
     shutil.copy(foreign / SECOND, folder)
     found = problems(folder, capsys)
-    recipes = [folders.identity_of(place).recipe[:12] for place in (foreign, folder)]
+    recipes = [folders.owner_of(place).recipe[:12] for place in (foreign, folder)]
     assert found == {
         FIRST: [
             f"belongs to another run: recipe {recipes[0]} here, {recipes[1]} wanted; seed 8 here, 7 wanted",
             "has a receipt that differs from the manifest",
         ],
         SECOND: ["its bytes differ from those of its receipt"],
-        "shard-00003.h5": ["is not listed in the manifest; it is foreign, or its run was not finished"],
+        "shard-00003.h5": ["is not listed in the manifest; it belongs to another run, or its run did not finish"],
     }
 
 
@@ -179,15 +179,15 @@ def reopen(file: h5py.File) -> None:
     ("change", "expected"),
     [
         (blacken, "sample 1: /blur is black"),
-        (replace_picture, "sample 0: /sharp is not that of its record"),
+        (replace_picture, "sample 0: /sharp does not match its record"),
         (
             swap_records,
-            "sample 1: /blur is not that of its record; sample 1: /sharp is not that of its record; sample 0:",
+            "sample 1: /blur does not match its record; sample 1: /sharp does not match its record; sample 0:",
         ),
         (spoil_kernel, "sample 0: /kernel sums to 0.5, not 1"),
         (make_nan, "sample 0: /kernel sums to nan, not 1"),
         (change_seed, "belongs to another run: seed 8 here, 7 wanted"),
-        (change_recipe, "its recipe is not that of its digest"),
+        (change_recipe, "its recipe does not match its digest"),
         (change_digest, "belongs to another run: recipe 000000000000 here, "),
         (reopen, "was not finished"),
     ],
@@ -335,7 +335,7 @@ def test_resynthesise_of_own_data_with_skipped_files(recipe_file, tmp_path, caps
     assert "3 samples made again, 0 differences" in capsys.readouterr().out
     (out / SECOND).unlink()
     assert verify.main([str(out), "--repair", "--data", str(data)]) == 0
-    assert contact_sheet.records_of([out / SECOND])[0][2]["index"] == 2
+    assert shard.records_of([out / SECOND])[0][2]["index"] == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "--resynthesise", "-1"], ["x", "--no-such"]])

@@ -194,7 +194,7 @@ def test_impossible_crops(crop, shards):
 
 
 def test_unfinished_and_incomplete_folders(copied, tmp_path):
-    with pytest.raises(ValueError, match=r"expected a finished folder of shards .*; run make to the end"):
+    with pytest.raises(ValueError, match=r"expected a finished folder of shards .*; run blursynth\.make again"):
         ShardDataset(tmp_path)
     folder = copied()
     (folder / "shard-00001.h5").unlink()

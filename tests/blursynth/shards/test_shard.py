@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from blursynth import digests, make, recipe, synthesis
-from blursynth.shards import folders, publish, shard
+from blursynth.shards import arrays, folders, publish, shard
 from blursynth.shards.identity import identity_of
 from isp import profile
 
@@ -124,7 +124,7 @@ def test_record(everything):
 
 
 def test_attributes(everything):
-    identity = folders.identity_of(everything)
+    identity = folders.owner_of(everything)
     for number, first in enumerate((0, 2)):
         with h5py.File(folders.path_of(everything, number)) as file:
             attributes = dict(file.attrs)
@@ -175,11 +175,11 @@ def test_nan_is_refused(small):
     image = sample.image.clone()
     image[0, 1, 2, 3] = float("nan")
     with pytest.raises(ValueError, match="blur: expected finite values, got NaN"):
-        shard.arrays_of(sample.replace(image=image), 8)
+        arrays.arrays_of(sample.replace(image=image), 8)
     image[0, 1, 2, 3] = 7.5
-    assert shard.arrays_of(sample.replace(image=image), 8)["blur"][2, 3, 1] == 255
+    assert arrays.arrays_of(sample.replace(image=image), 8)["blur"][2, 3, 1] == 255
     image[0, 1, 2, 3] = -torch.inf
-    assert shard.arrays_of(sample.replace(image=image), 8)["blur"][2, 3, 1] == 0
+    assert arrays.arrays_of(sample.replace(image=image), 8)["blur"][2, 3, 1] == 0
 
 
 def test_publish_text_replaces_whole_files(tmp_path):
