@@ -20,7 +20,7 @@ import measure
 import torch
 
 from blursynth import ShardDataset, make, synthesis
-from blursynth.recipe import load as load_recipe
+from blursynth.recipe import load_recipe
 from blursynth.shards import folders, shard
 from blursynth.shards.identity import identity_of
 from isp import command

@@ -24,7 +24,8 @@ import numpy as np
 import published
 import torch
 
-from blursynth import recipe, synthesis
+from blursynth import synthesis
+from blursynth.recipe import load_recipe
 from blursynth.sample import Sample
 from isp import profile
 from isp.files import pictures
@@ -40,15 +41,15 @@ def isp_part() -> None:
     """Everything between the decoded patch and the cut of the border, except convolution, which neither does here."""
     rng = generator(1, 0, "benchmark")
     side = 264
-    made_by = recipe.load("realblur_j", [PARAMETRIC])
+    made_by = load_recipe("realblur_j", [PARAMETRIC])
     picture = synthesis.start(made_by.source.open(None).clips[0], made_by, 0, "cpu")
     sharp = picture.sharp[..., 40 : 40 + side, 100 : 100 + side].contiguous()
     mask = torch.from_numpy((rng.random((1, 3, side, side)) > 0.98).astype(np.float32))
     camera = profile.load("a7r3").camera((2.1, 1.7), "GRBG", iso=160.0)
     fixed = "saturate.strength=[0.8, 0.8]"
     stages = {
-        "gopro_u": dict(recipe.load("gopro_u", [fixed]).labelled),
-        "realblur_j": dict(recipe.load("realblur_j", [fixed, PARAMETRIC]).labelled),
+        "gopro_u": dict(load_recipe("gopro_u", [fixed]).labelled),
+        "realblur_j": dict(load_recipe("realblur_j", [fixed, PARAMETRIC]).labelled),
     }
     base = Sample(
         image=sharp,
@@ -92,7 +93,7 @@ def isp_part() -> None:
 
 def whole_pair() -> None:
     """A pair of realblur_j from the built-in photographs: every stage, and what no program could leave out."""
-    made_by = recipe.load("realblur_j", [PARAMETRIC])
+    made_by = load_recipe("realblur_j", [PARAMETRIC])
     clips = made_by.source.open(None).clips
     labelled = list(made_by.labelled)
     spent: dict[str, list[float]] = {name: [] for name in ("decode", *(label for label, _ in labelled))}
@@ -115,11 +116,11 @@ def whole_pair() -> None:
             sample = timed(spent[label], lambda: stage(sample.replace(stage=label)))
         timed(whole, lambda: synthesis.synthesise(clip, made_by, index))
         timed(floor["decode alone"], clip.read)
-        size = sample.dice["camera_shake.size"]
+        size = sample.draws["camera_shake.size"]
         kernel = timed(
             floor["kernel alone"],
             lambda: raster.camera_shake(
-                generator(made_by.seed, index, "camera_shake.trajectory"), sample.dice["camera_shake.family"], size
+                generator(made_by.seed, index, "camera_shake.trajectory"), sample.draws["camera_shake.family"], size
             ),
         )
         light = [cut for cut in (before.image, before.saturation) if bool(cut.any())]
@@ -143,7 +144,7 @@ def whole_pair() -> None:
 
 def learned_pair() -> None:
     """A pair of realblur_j as it is."""
-    made_by = recipe.load("realblur_j")
+    made_by = load_recipe("realblur_j")
     clips = made_by.source.open(None).clips
     tasks = {made_by.isp: lambda: synthesis.synthesise(clips[0], made_by, 0)}
     seconds = measure.interleaved(tasks, 5)[made_by.isp]
@@ -165,7 +166,7 @@ def memory() -> None:
         frame[:] = generator(1, 0, "frame").integers(0, 256, (1, 1320, 3), dtype=np.uint8)
         (Path(folder) / "data").mkdir()
         pictures.write_image(Path(folder) / "data" / "frame.png", frame)
-        for isp in ("rsblur/a7r3", recipe.load("realblur_j").isp):
+        for isp in ("rsblur/a7r3", load_recipe("realblur_j").isp):
             out = f"{folder}/{isp.partition('/')[0]}"
             arguments = ["--recipe", "realblur_j", "--data", f"{folder}/data", "--out", out, "--count", "4"]
             arguments += ["--workers", "0", "--json", "--isp", isp]

@@ -82,7 +82,7 @@ def make(args: argparse.Namespace) -> int:
     started = time.monotonic()
     from blursynth import synthesis
     from blursynth.executors import locks, processes
-    from blursynth.recipe import load as load_recipe
+    from blursynth.recipe import load_recipe
     from blursynth.shards import folders, publish
     from blursynth.shards.identity import identity_of
 

@@ -33,7 +33,8 @@ class Sample:
     bayer          the RAW pair, blurred with noise and sharp without: `bayer` and `sharp_bayer`
     target         whether `sharp` stays the source image or becomes the clean sensor image, rendered by the same ISP
     saves          what the recipe wants stored besides the sRGB pair
-    dice           every number drawn for this pair, stored with it
+    reference      the source in sRGB, blurred like the image, if an ISP of the recipe needs one; as many frames as `image`
+    draws          every number drawn for this pair, stored with it
     stage          label of the stage at work, the first half of every draw's purpose
     """
 
@@ -53,7 +54,8 @@ class Sample:
     sharp_sensor: Float[Tensor, "1 3 h w"] | None = None
     bayer: Float[Tensor, "1 1 h w"] | None = None
     sharp_bayer: Float[Tensor, "1 1 h w"] | None = None
-    dice: dict[str, Any] = field(default_factory=dict)
+    reference: Float[Tensor, "f 3 h w"] | None = None
+    draws: dict[str, Any] = field(default_factory=dict)
     stage: str = ""
 
     @property
@@ -65,8 +67,8 @@ class Sample:
         return self.target == "rendered" or "raw" in self.saves
 
     @property
-    def shot(self) -> Camera:
-        """The camera. Raises `ValueError` before a stage has chosen one (the recipe check sees to it)."""
+    def known_camera(self) -> Camera:
+        """The camera. Raises `ValueError` if no stage has drawn one yet, which the recipe check rules out."""
         if self.camera is None:
             raise ValueError(f'{self.stage}: needs a camera; put the stage "camera" before it')
         return self.camera
@@ -78,13 +80,13 @@ class Sample:
     def replace(self, **changes: Any) -> Sample:
         return dataclasses.replace(self, **changes)
 
-    def rolled(self, **dice: Any) -> Sample:
-        """This sample with more dice, each under the label of its stage."""
-        return self.replace(dice=self.dice | {f"{self.stage}.{name}": value for name, value in dice.items()})
+    def drawn(self, **draws: Any) -> Sample:
+        """Return this sample with more draws, each under the label of its stage."""
+        return self.replace(draws=self.draws | {f"{self.stage}.{name}": value for name, value in draws.items()})
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
         """Every image that the sample carries, moved alike; the camera is the caller's."""
-        images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer")
+        images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer", "reference")
         there = {name: image for name in images if (image := getattr(self, name)) is not None}
         return self.replace(**{name: move(image) for name, image in there.items()})
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -120,6 +120,8 @@ def _check_odd(window: int) -> int:
 class _Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    brings: ClassVar[tuple[str, ...]] = ("one_frame",)  # what it puts into a sample, as `Stage.brings`
+
     pattern: Annotated[str, AfterValidator(_check_pattern)] = "**/*"
 
 
@@ -149,6 +151,8 @@ class Frames(_Source):
 
     Every folder that holds images is a clip, its frames in name order. Clips shorter than `window` are skipped.
     """
+
+    brings: ClassVar[tuple[str, ...]] = ()
 
     use: Literal["frames"] = "frames"
     window: Annotated[int, Field(ge=3), AfterValidator(_check_odd)] = 11
@@ -187,6 +191,8 @@ class Frames(_Source):
 
 class Pairs(_Source):
     """Ready-made blur, saturation mask and sharp target in a published layout; a pair counts if one of them matches."""
+
+    brings: ClassVar[tuple[str, ...]] = ("one_frame", "saturation")
 
     use: Literal["pairs"] = "pairs"
     layout: Literal["gopro_u", "gopro_abme", "rsblur"]

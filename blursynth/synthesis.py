@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from blursynth import recipe
 from blursynth.executors import locks, processes
-from blursynth.recipe import Recipe
+from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
 from blursynth.shards import shard
 from blursynth.sources import Clip
+from blursynth.stages.isp import opened
 
 
 @contextmanager
@@ -35,12 +35,17 @@ def _srgb(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
     return planes.permute(0, 3, 1, 2)
 
 
-def start(clip: Clip, made_by: Recipe, index: int, device: str) -> Sample:
+def needs_reference(recipe: Recipe) -> bool:
+    """Whether an ISP of the recipe needs the sRGB picture of the scene, which is then blurred along with the light."""
+    return any(opened(name, "cpu").limits.needs_reference for stage in recipe.stages for name in stage.isps)
+
+
+def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
     """Sample `index` before the first stage. Raises `ValueError` where the clip cannot be read."""
     pictures = clip.read()
     place = torch.device(device)
     image = _srgb(pictures.image, place)
-    if made_by.source.use == "pairs":
+    if recipe.source.use == "pairs":
         sharp_frame, sharp = None, _srgb(pictures.sharp[None], place)
     else:
         sharp_frame = len(image) // 2
@@ -51,18 +56,19 @@ def start(clip: Clip, made_by: Recipe, index: int, device: str) -> Sample:
         sharp=sharp,
         saturation=None if pictures.saturation is None else _srgb(pictures.saturation[None], place),
         sharp_frame=sharp_frame,
-        seed=made_by.seed,
+        seed=recipe.seed,
         index=index,
         source=clip.name,
-        target=made_by.target,
-        saves=made_by.save,
+        target=recipe.target,
+        reference=image if needs_reference(recipe) else None,
+        saves=recipe.save,
     )
 
 
-def synthesise(clip: Clip, made_by: Recipe, index: int, device: str = "cpu") -> Sample:
+def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> Sample:
     """Sample `index`, finished: the same whenever and wherever it is made, alone or among others."""
-    sample = start(clip, made_by, index, device)
-    for label, stage in made_by.labelled:
+    sample = start(clip, recipe, index, device)
+    for label, stage in recipe.labelled:
         sample = stage(sample.replace(stage=label))
     return sample
 
@@ -73,12 +79,12 @@ def fill(job: shard.Job) -> shard.Receipt:
     Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` where the disk
     fails, `executor.OrphanedError` where the process that wanted the shard is gone.
     """
-    made_by = recipe.bind(json.loads(job.recipe), job.path.name)
-    with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, made_by.bits) as out:
+    recipe = bind(json.loads(job.recipe), job.path.name)
+    with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, recipe.bits) as out:
         for index, clip in job.samples:
             processes.leave_if_orphaned()
             try:
-                sample = synthesise(clip, made_by, index, job.device)
+                sample = synthesise(clip, recipe, index, job.device)
             except (ValueError, OSError) as problem:
                 if job.on_error == "stop":
                     raise ValueError(f"sample {index} ({clip.name}): {problem}") from problem

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from isp import color
 from isp.camera import Camera
 from isp.cfa import Pattern
-
-Row = tuple[float, float, float]
-Matrix = tuple[Row, Row, Row]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from isp.command import did_you_mean
+from isp.files import document
+from isp.files.document import Matrix3, Part, Positive
+from isp.recipe_files import explained
 
 
-class Levels(_Part):
+class Levels(Part):
     """Raw values that stand for 0 and 1 of `sensor`."""
 
     black: float
@@ -38,15 +33,15 @@ class Levels(_Part):
         return self
 
 
-class Noise(_Part):
-    """Poisson-Gaussian noise at `iso` (`None`: it does not follow ISO): variance = shot_gain * sensor + read_std^2."""
+class Noise(Part):
+    """Poisson-Gaussian noise at `iso`, or at any ISO if that is `None`: variance = shot_gain * sensor + read_std^2."""
 
     shot_gain: Positive
     read_std: Annotated[float, Field(ge=0)]
     iso: Positive | None = None
 
     def at(self, iso: float | None) -> tuple[float, float]:
-        """(shot_gain, read_std) at `iso`: the gain is proportional to it; the read noise does not fall below this one.
+        """Return (shot_gain, read_std) at `iso`: the gain is proportional to it, the read noise never below `read_std`.
 
         Source: rim2022, RSBlur@ae33a6c
         """
@@ -57,17 +52,17 @@ class Noise(_Part):
         return self.shot_gain * iso / self.iso, self.read_std * max(1.0, iso / self.iso)
 
 
-class ShotSettings(_Part):
-    """One combination of settings that was seen `count` times."""
+class ShotSettings(Part):
+    """One combination of settings, which occurred `count` times."""
 
     white_balance: tuple[Positive, Positive]
     iso: Positive | None = None
     count: Positive = 1
     day: str | None = None
-    color_correction: Matrix | None = None
+    color_correction: Matrix3 | None = None
 
 
-class Exif(_Part):
+class Exif(Part):
     """Ranges of the optical parameters."""
 
     exposure_s: tuple[Positive, Positive] | None = None
@@ -75,14 +70,14 @@ class Exif(_Part):
     focal_mm: tuple[Positive, Positive] | None = None
 
 
-class Profile(_Part):
+class Profile(Part):
     """What is known of a camera model. Everything but a matrix may be unknown."""
 
     name: str
     model: str
     cfa: Pattern = "RGGB"
-    xyz_to_sensor: Matrix | None = None
-    sensor_to_linear: Matrix | None = None
+    xyz_to_sensor: Matrix3 | None = None
+    sensor_to_linear: Matrix3 | None = None
     levels: Levels | None = None
     noise: Noise | None = None
     shots: tuple[ShotSettings, ...] = ()
@@ -97,9 +92,9 @@ class Profile(_Part):
         return self
 
     def matrix(self, shot: ShotSettings | None = None) -> torch.Tensor:
-        """`sensor_to_linear` in float64, of `shot` where the matrix belongs to the shot.
+        """Return `sensor_to_linear` in float64; that of `shot` if each shot has its own.
 
-        Raises `ValueError` where it does and no shot is given.
+        Raises `ValueError` if each shot has its own and none is given.
         """
         if shot is not None and shot.color_correction is not None:
             return color.matrix_from_rsblur(shot.color_correction)
@@ -116,7 +111,7 @@ class Profile(_Part):
         shot: ShotSettings | None = None,
         **optics: float | None,
     ) -> Camera:
-        """One shot of this camera. `white_balance` is (red, blue); `optics` are iso, exposure_s, f_number, focal_mm."""
+        """Return one shot of this camera. `white_balance` is (red, blue); `optics` are iso, exposure_s, f_number, focal_mm."""
         red, blue = white_balance
         known = {key: torch.tensor([value], dtype=torch.float32) for key, value in optics.items() if value is not None}
         xyz = None if self.xyz_to_sensor is None else torch.tensor([self.xyz_to_sensor], dtype=torch.float32)
@@ -135,17 +130,17 @@ class Profile(_Part):
 
 
 def names() -> list[str]:
-    """The cameras that come with the package."""
+    """Return the names of the cameras that come with the package."""
     folder = files("isp") / "cameras"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def of_camera(said: str) -> str | None:
-    """The profile that comes with the package of a camera that EXIF ("make/model") or weights ("a7r3-virtual") name."""
-    name = said.lower().removesuffix("-virtual")
-    if name in names():
-        return name
-    return next((name for name in names() if _words(load(name).model) <= _words(said)), None)
+def of_camera(name: str) -> str | None:
+    """Return the shipped profile of a camera called `name` by EXIF ("make/model") or by weights ("a7r3-virtual")."""
+    short = name.lower().removesuffix("-virtual")
+    if short in names():
+        return short
+    return next((known for known in names() if _words(load(known).model) <= _words(name)), None)
 
 
 def _words(model: str) -> set[str]:
@@ -153,18 +148,25 @@ def _words(model: str) -> set[str]:
     return set(model.upper().replace("/", " ").replace("-", " ").split())
 
 
-def read(path_or_text: Any, of: str) -> Profile:
-    """A profile from an opened YAML document. Raises `ValueError` naming every problem in it."""
+def read(text: str, path: str) -> Profile:
+    """Return the profile in a YAML document; `path` names it in messages. Raises `ValueError` with all its problems."""
     try:
-        return Profile.model_validate(yaml.safe_load(path_or_text))
-    except (ValidationError, yaml.YAMLError) as problem:
-        raise ValueError(f"{of}: expected a camera profile like isp/cameras/a7r3.yaml, got: {problem}") from problem
+        content = document.parsed(text)
+    except yaml.YAMLError as problem:
+        raise ValueError(f"{path}: expected YAML, got: {problem}") from problem
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got no mapping of keys")
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as failure:
+        problems = "; ".join(explained(failure, Profile, content))
+        raise ValueError(f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got: {problems}") from failure
 
 
 def load(name: str) -> Profile:
-    """The profile `name`, one of `names()`, or a path that ends in .yaml.
+    """Return the profile `name`, one of `names()`, or that at a path that ends in .yaml.
 
-    Raises `ValueError` for an unknown name or a bad file.
+    Raises `ValueError` for an unknown name or a bad file, `OSError` for a file that cannot be read.
     """
     if name.endswith(".yaml"):
         stat = Path(name).stat()
@@ -174,14 +176,14 @@ def load(name: str) -> Profile:
 
 @cache
 def _of_file(name: str, size: int, changed_ns: int) -> Profile:
-    """Read once for each state of the file."""
-    return read(Path(name).read_text(encoding="utf-8"), of=name)
+    """Read the file once for each of its states."""
+    return read(Path(name).read_text(encoding="utf-8"), name)
 
 
 @cache
 def _shipped(name: str) -> Profile:
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
-        raise ValueError(f'camera profile: expected one of {", ".join(names())} or a .yaml file, got "{name}"{hint}')
-    return read((files("isp") / "cameras" / f"{name}.yaml").read_text(encoding="utf-8"), of=f"isp/cameras/{name}.yaml")
+        expected = ", ".join(names())
+        hint = did_you_mean(name, names())
+        raise ValueError(f'camera profile: expected one of {expected} or a .yaml file, got "{name}"{hint}')
+    return read((files("isp") / "cameras" / f"{name}.yaml").read_text(encoding="utf-8"), f"isp/cameras/{name}.yaml")

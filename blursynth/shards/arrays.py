@@ -91,7 +91,7 @@ def _levels(srgb: Tensor, bits: int, name: str) -> np.ndarray:
 
 
 def _raw(sample: Sample, name: str) -> np.ndarray:
-    return raw_of_bayer(_present(getattr(sample, name), name), sample.shot).numpy()
+    return raw_of_bayer(_present(getattr(sample, name), name), sample.known_camera).numpy()
 
 
 def _present(value: Tensor | None, name: str) -> Tensor:

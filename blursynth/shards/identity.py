@@ -39,10 +39,10 @@ class Identity:
 
 def identity_of(recipe: Recipe, data_digest: str) -> Identity:
     """The identity of a run of `recipe` over source files with this digest."""
-    from blursynth.stages.isp import ForwardISP, InverseISP, opened
+    from blursynth.stages.isp import opened
 
     files = [digests.file_digest(path) for stage in recipe.stages for path in stage.files()]
-    names = {stage.isp for stage in recipe.stages if isinstance(stage, InverseISP | ForwardISP)}
+    names = {name for stage in recipe.stages for name in stage.isps}
     weights = [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
     return Identity(
         recipe=recipe.digest,

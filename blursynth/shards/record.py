@@ -26,7 +26,7 @@ def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str
             "source": sample.source,
             "source_digest": digest,
             "camera": None if sample.camera is None else json.loads(sample.camera.to_json()),
-            "dice": sample.dice,
+            "dice": sample.draws,
             "blur_level": round(float(blur.mean()), 4),
             "sharp_level": round(float(sharp.mean()), 4),
             "blur_psnr_db": None if error == 0 else round(-10 * math.log10(error), 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -11,7 +12,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import Stage
+from blursynth.stages.stage import Stage, State
 from isp.light import bank, raster
 from isp.light.convolution import convolve
 from isp.light.trajectories import FAMILIES
@@ -33,7 +34,10 @@ OddSize = Annotated[int, Field(ge=3, le=255), AfterValidator(_odd)]
 
 
 def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
-    """`sample` with image and saturation light convolved, and the kernel kept, padded to `stored_size`."""
+    """Convolve image and saturation light, and the reference in sRGB; keep the kernel, padded to `stored_size`.
+
+    Source: kim2024, §S2.1 (the reference)
+    """
     psf = torch.from_numpy(kernel).to(sample.device)
     saturation = sample.saturation
     if saturation is not None and bool(saturation.any()):
@@ -41,20 +45,33 @@ def _blurred(sample: Sample, kernel: np.ndarray, stored_size: int) -> Sample:
         saturation = saturation.clamp(min=0)  # convolution may ring below 0 by a float's rounding; light cannot
     else:
         image = convolve(sample.image, psf)
+    reference = None if sample.reference is None else convolve(sample.reference, psf).clamp(0, 1)
     stored = torch.from_numpy(raster.pad(kernel, stored_size))
-    return sample.replace(image=image, saturation=saturation, kernel=stored)
+    return sample.replace(image=image, saturation=saturation, reference=reference, kernel=stored)
 
 
-class CameraShake(Stage):
-    """Uniform blur by a random camera-shake trajectory: the family is drawn out of `families`, the size out of `sizes`.
+class _KernelBlur(Stage):
+    """What the stages that blur by one kernel share."""
+
+    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
+    needs: ClassVar[tuple[str, ...]] = ("one_frame",)
+    brings: ClassVar[tuple[str, ...]] = ("kernel",)
+
+    def after(self, before: State, label: str) -> State:
+        after = super().after(before, label)
+        if not before.brought & {"kernel", "several kernels"}:
+            return after
+        # A pair has room for one kernel, so two of them count as none.
+        return dataclasses.replace(after, brought=after.brought - {"kernel"} | {"several kernels"})
+
+
+class CameraShake(_KernelBlur):
+    """Blur the whole picture alike by a random camera-shake kernel: draw its family from `families`, its size from `sizes`.
 
     Source: boracchi2012; schmidt2013; schuler2016
     """
 
     name: ClassVar[str] = "camera_shake"
-    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
-    needs: ClassVar[tuple[str, ...]] = ("one_frame",)
-    brings: ClassVar[tuple[str, ...]] = ("kernel",)
 
     # Written out: a new entry in FAMILIES must not change the pixels of recipes that do not name it.
     families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("boracchi_foi", "schmidt", "gaussian_process")
@@ -69,7 +86,7 @@ class CameraShake(Stage):
         family = self.families[int(rng.integers(len(self.families)))]
         size = self.sizes[int(rng.integers(len(self.sizes)))]
         kernel = raster.camera_shake(sample.rng("trajectory"), family, size)
-        return _blurred(sample, kernel, max(self.sizes)).rolled(family=family, size=size)
+        return _blurred(sample, kernel, max(self.sizes)).drawn(family=family, size=size)
 
 
 def _bank(path: Path) -> list[np.ndarray]:
@@ -79,20 +96,17 @@ def _bank(path: Path) -> list[np.ndarray]:
 
 @cache
 def _bank_as_of(path: Path, stamps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
-    """Read once for each state of the files."""
+    """Read the bank once for each state of its files."""
     return bank.read_bank(path)
 
 
-class KernelBank(Stage):
-    """Uniform blur by a measured kernel, drawn uniformly from the files at `path` (.npy, .png, .mat).
+class KernelBank(_KernelBlur):
+    """Blur the whole picture alike by a measured kernel, drawn uniformly from the files at `path` (.npy, .png, .mat).
 
     Source: levin2009
     """
 
     name: ClassVar[str] = "kernel_bank"
-    takes: ClassVar[tuple[Space, ...]] = ("srgb", "linear", "sensor")
-    needs: ClassVar[tuple[str, ...]] = ("one_frame",)
-    brings: ClassVar[tuple[str, ...]] = ("kernel",)
 
     path: Path
 
@@ -115,13 +129,13 @@ class KernelBank(Stage):
         return bank.files_of(self.path)
 
     def __call__(self, sample: Sample) -> Sample:
-        bank = _bank(self.path)
-        choice = int(sample.rng("kernel").integers(len(bank)))
-        return _blurred(sample, bank[choice], self.largest).rolled(choice=choice)
+        kernels = _bank(self.path)
+        choice = int(sample.rng("kernel").integers(len(kernels)))
+        return _blurred(sample, kernels[choice], self.largest).drawn(choice=choice)
 
 
 class Accumulate(Stage):
-    """Blur by exposure: the mean of the frames, and of their saturation light.
+    """Blur by exposure: average the frames and their saturation light, and the reference in sRGB.
 
     Source: rim2022, RSBlur issue #6
     """
@@ -132,4 +146,5 @@ class Accumulate(Stage):
 
     def __call__(self, sample: Sample) -> Sample:
         saturation = None if sample.saturation is None else sample.saturation.mean(0, keepdim=True)
-        return sample.replace(image=sample.image.mean(0, keepdim=True), saturation=saturation)
+        reference = None if sample.reference is None else sample.reference.mean(0, keepdim=True)
+        return sample.replace(image=sample.image.mean(0, keepdim=True), saturation=saturation, reference=reference)

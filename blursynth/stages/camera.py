@@ -1,7 +1,8 @@
-"""With which camera, and how it was set."""
+"""The camera of a pair and its settings."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -10,9 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import PositiveRange, Stage
+from blursynth.stages.stage import CameraFacts, Problem, Stage, State
 from isp import profile as profiles
 from isp.cfa import PATTERNS, Pattern
+from isp.files.document import PositiveRange
 from isp.profile import Profile, ShotSettings
 from isp.space import SPACES, Space
 
@@ -63,6 +65,22 @@ class DrawCamera(Stage):
             found.append(f"days: expected days out of {', '.join(days) or 'none'}, got {', '.join(unknown)}")
         return found
 
+    def misfits(self, before: State) -> list[Problem]:
+        again = [Problem("a pair has one camera; remove this stage or the camera before it")]
+        return super().misfits(before) + (again if before.camera is not None else [])
+
+    def after(self, before: State, label: str) -> State:
+        known = profiles.load(self.profile)
+        has_iso = self.iso != "profile" or any(shot.iso for shot in known.shots)
+        fields = {field for field in type(known.exif).model_fields if getattr(known.exif, field) is not None}
+        fields |= {"iso"} if has_iso else set()
+        after = super().after(before, label)
+        return dataclasses.replace(
+            after,
+            camera=CameraFacts(self.profile, self.cfa, frozenset(fields)),
+            brought=after.brought | ({"levels"} if known.levels is not None else set()),
+        )
+
     def files(self) -> list[Path]:
         return [Path(self.profile)] if self.profile.endswith(".yaml") else []
 
@@ -104,6 +122,4 @@ class DrawCamera(Stage):
         cfa = self.cfa[int(sample.rng("cfa").integers(len(self.cfa)))]
         camera = known.camera((red, blue), cfa, shot, iso=iso, **optics).to(sample.device)
         dice = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
-        return sample.replace(camera=camera).rolled(
-            **{name: value for name, value in dice.items() if value is not None}
-        )
+        return sample.replace(camera=camera).drawn(**{name: value for name, value in dice.items() if value is not None})

@@ -8,7 +8,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import Stage
+from blursynth.stages.stage import Problem, Stage, State
 from isp import tone
 from isp.files import pictures
 from isp.space import Space
@@ -60,6 +60,13 @@ class ToneCurve(Stage):
 
     curve: Literal["a7r3", "a7r3_polynomial"] = "a7r3"
 
+    def misfits(self, before: State) -> list[Problem]:
+        twice = (
+            f"{before.rendered_by} already renders camera JPEGs, and a response must not be applied twice; "
+            "remove tone_curve, or choose rsblur/srgb"
+        )
+        return super().misfits(before) + ([Problem(twice)] if before.rendered_by else [])
+
     def __call__(self, sample: Sample) -> Sample:
         response = {"a7r3": tone.a7r3_response, "a7r3_polynomial": tone.a7r3_polynomial}[self.curve]
         blurred, sharp = (response(tone.inverse_srgb_curve(srgb)) for srgb in (sample.image, sample.sharp))
@@ -84,9 +91,13 @@ class Jpeg(Stage):
 
     quality: Annotated[tuple[Quality, Quality], AfterValidator(_ordered)] = (90, 98)
 
+    def misfits(self, before: State) -> list[Problem]:
+        spoiled = [Problem("its blocks carry spoiled border pixels inwards; put it after crop_border")]
+        return super().misfits(before) + (spoiled if before.halo else [])
+
     def __call__(self, sample: Sample) -> Sample:
         quality = int(sample.rng("quality").integers(*self.quality, endpoint=True))
         pixels = (sample.image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         decoded = torch.from_numpy(pictures.decode_jpeg(pictures.encode_jpeg(pixels, quality)))
         image = (decoded.permute(2, 0, 1)[None].to(sample.image) / 255).contiguous()
-        return sample.replace(image=image).rolled(quality=quality)
+        return sample.replace(image=image).drawn(quality=quality)

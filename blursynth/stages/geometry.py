@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import Stage
+from blursynth.stages.stage import Problem, Stage, State
 from isp.camera import Camera
 from isp.space import SPACES, Space
 
@@ -81,7 +82,7 @@ class Crop(Stage):
             top, left = (int(rng.integers(0, places, endpoint=True)) for places in free)
         else:
             top, left = self.at
-        return sample.cropped(top, left, *self.sides).rolled(top=top, left=left)
+        return sample.cropped(top, left, *self.sides).drawn(top=top, left=left)
 
 
 class Dihedral(Stage):
@@ -110,7 +111,7 @@ class Dihedral(Stage):
         camera = None if sample.camera is None else turn_camera(sample.camera, element, height, width)
         kernel = None if sample.kernel is None else turn(sample.kernel, element)
         moved = sample.moved(lambda image: turn(image, element)).replace(camera=camera, kernel=kernel)
-        return moved.rolled(element=element)
+        return moved.drawn(element=element)
 
 
 class CropBorder(Stage):
@@ -123,6 +124,19 @@ class CropBorder(Stage):
     takes: ClassVar[tuple[Space, ...]] = SPACES
 
     pixels: Annotated[int, Field(ge=0)]
+
+    def misfits(self, before: State) -> list[Problem]:
+        found = super().misfits(before)
+        if self.pixels < before.halo:
+            sentence = (
+                f"expected at least {before.halo}, the border that the stages before it spoil, got {self.pixels}; "
+                "raise it, and the crop by twice as much"
+            )
+            found.append(Problem(sentence, key="pixels"))
+        return found
+
+    def after(self, before: State, label: str) -> State:
+        return dataclasses.replace(super().after(before, label), halo=0)
 
     def size_after(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
         return None if size is None else (size[0] - 2 * self.pixels, size[1] - 2 * self.pixels)

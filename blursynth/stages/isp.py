@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Annotated, ClassVar
 
@@ -9,8 +10,9 @@ import torch
 from pydantic import Field
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import Stage
+from blursynth.stages.stage import CameraFacts, Problem, Stage, State
 from isp import ISP, Limits, cfa, create
+from isp.contract import Direction, Misfit, unfit
 from isp.space import Space
 
 
@@ -20,21 +22,60 @@ def opened(name: str, device: torch.device | str) -> ISP:
     return create(name, device=device)
 
 
+def problems_of(name: str) -> list[str]:
+    """Return why the ISP `name` cannot be opened; nothing if it can."""
+    try:
+        opened(name, "cpu")
+    except (ValueError, OSError) as problem:
+        return [str(problem).removeprefix("isp: ")]
+    return []
+
+
 class _WithISP(Stage):
-    """Both directions name their ISP; left empty, it is the recipe's."""
+    """Both directions name their ISP; an empty name stands for the recipe's."""
+
+    direction: ClassVar[Direction]
 
     isp: str = ""
+
+    @property
+    def isps(self) -> tuple[str, ...]:
+        return (self.isp,)
 
     @property
     def limits(self) -> Limits:
         return opened(self.isp, "cpu").limits
 
     def problems(self) -> list[str]:
-        try:
-            _ = self.limits
-        except (ValueError, OSError) as problem:
-            return [f"isp: {str(problem).removeprefix('isp: ')}"]
-        return []
+        return [f"isp: {problem}" for problem in problems_of(self.isp)]
+
+    def misfits(self, before: State) -> list[Problem]:
+        limits, camera = self.limits, before.camera
+        found = unfit(
+            limits,
+            self.direction,
+            cfa=camera.cfa if camera else (),
+            known=camera.known if camera else limits.needs,
+            has_reference=True,  # the source, blurred along with the light
+            size=before.size,
+        )
+        return super().misfits(before) + [
+            Problem(f"{self.isp} {_explained(misfit, limits, camera)}") for misfit in found
+        ]
+
+
+def _explained(misfit: Misfit, limits: Limits, camera: CameraFacts | None) -> str:
+    """Return what does not fit, and what to change in the recipe."""
+    if misfit.limit == "multiple_of":
+        return f"{misfit.sentence}; change the crop before it"
+    if misfit.limit == "cfas":
+        return f"{misfit.sentence}; set camera.cfa to [{', '.join(limits.cfas)}] or choose another ISP"
+    if misfit.limit == "needs" and camera is not None:
+        unknown = ", ".join(misfit.wrong)
+        return (
+            f'needs {unknown}, which the camera profile "{camera.profile}" does not give; choose another profile or ISP'
+        )
+    return f"{misfit.sentence}; choose another ISP"
 
 
 class InverseISP(_WithISP):
@@ -44,6 +85,7 @@ class InverseISP(_WithISP):
     """
 
     name: ClassVar[str] = "inverse_isp"
+    direction: ClassVar[Direction] = "inverse"
     takes: ClassVar[tuple[Space, ...]] = ("srgb",)
     gives: ClassVar[Space] = "sensor"
     needs: ClassVar[tuple[str, ...]] = ("camera",)
@@ -60,13 +102,13 @@ class InverseISP(_WithISP):
         saturation = sample.saturation
         if saturation is None:
             saturation = (sample.image >= self.clipped_at).to(sample.image.dtype)
-        sensor = inverse(sample.image, sample.shot)
+        sensor = inverse(sample.image, sample.known_camera)
         sharp_sensor = None
         if sample.wants_sharp_raw:
             middle = slice(sample.sharp_frame, (sample.sharp_frame or 0) + 1)
             # What came before may have blurred the picture, or left one of many frames.
             is_sharp = sample.sharp_frame is not None and torch.equal(sample.image[middle], sample.sharp)
-            sharp_sensor = sensor[middle] if is_sharp else inverse(sample.sharp, sample.shot)
+            sharp_sensor = sensor[middle] if is_sharp else inverse(sample.sharp, sample.known_camera)
         return sample.replace(image=sensor, space="sensor", saturation=saturation, sharp_sensor=sharp_sensor)
 
 
@@ -82,10 +124,10 @@ class Mosaic(Stage):
     needs: ClassVar[tuple[str, ...]] = ("camera", "one_frame")
 
     def __call__(self, sample: Sample) -> Sample:
-        bayer = cfa.mosaic(sample.image, sample.shot.cfa)
+        bayer = cfa.mosaic(sample.image, sample.known_camera.cfa)
         sharp_bayer = None
         if sample.sharp_sensor is not None and sample.wants_sharp_raw:
-            sharp_bayer = cfa.mosaic(sample.sharp_sensor, sample.shot.cfa)
+            sharp_bayer = cfa.mosaic(sample.sharp_sensor, sample.known_camera.cfa)
         return sample.replace(image=bayer, space="bayer", sharp_bayer=sharp_bayer)
 
 
@@ -96,18 +138,26 @@ class ForwardISP(_WithISP):
     """
 
     name: ClassVar[str] = "forward_isp"
+    direction: ClassVar[Direction] = "forward"
     takes: ClassVar[tuple[Space, ...]] = ("bayer",)
     gives: ClassVar[Space] = "srgb"
     needs: ClassVar[tuple[str, ...]] = ("camera",)
+    brings: ClassVar[tuple[str, ...]] = ("bayer",)
 
     @property
     def halo(self) -> int:
         return self.limits.forward_halo
 
+    def after(self, before: State, label: str) -> State:
+        after = super().after(before, label)
+        renders = self.limits.renders == "camera"
+        return dataclasses.replace(after, rendered_by=self.isp) if renders else after
+
     def __call__(self, sample: Sample) -> Sample:
         forward = opened(self.isp, sample.device).forward
-        srgb = forward(sample.image, sample.shot)
+        srgb = forward(sample.image, sample.known_camera, reference=sample.reference)
         sharp = sample.sharp
         if sample.target == "rendered" and sample.sharp_bayer is not None:
-            sharp = forward(sample.sharp_bayer, sample.shot)
+            sharp_reference = None if sample.reference is None else sample.sharp
+            sharp = forward(sample.sharp_bayer, sample.known_camera, reference=sharp_reference)
         return sample.replace(image=srgb, space="srgb", bayer=sample.image, sharp=sharp)

@@ -9,8 +9,9 @@ import torch
 from pydantic import model_validator
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import NonNegative, Positive, Range, Stage
+from blursynth.stages.stage import Problem, Stage, State
 from isp import profile as profiles
+from isp.files.document import NonNegative, Positive, Range
 from isp.light.noise import poisson_gaussian, standard_normals
 from isp.space import Space
 
@@ -57,6 +58,17 @@ class SensorNoise(Stage):
             return [f'profile: "{known.name}" knows no noise; give shot_gain and read_std instead']
         return []
 
+    def misfits(self, before: State) -> list[Problem]:
+        found = super().misfits(before)
+        noise = profiles.load(self.profile).noise if self.profile else None
+        if noise is not None and noise.iso is not None and before.camera and "iso" not in before.camera.known:
+            sentence = (
+                f'the noise of profile "{self.profile}" follows ISO, which camera "{before.camera.profile}" does not '
+                "give; set camera.iso to a range"
+            )
+            found.append(Problem(sentence))
+        return found
+
     def files(self) -> list[Path]:
         return [Path(self.profile)] if self.profile is not None and self.profile.endswith(".yaml") else []
 
@@ -69,7 +81,7 @@ class SensorNoise(Stage):
         return noise.at(iso)
 
     def __call__(self, sample: Sample) -> Sample:
-        iso = None if sample.shot.iso is None else float(sample.shot.iso[0])
+        iso = None if sample.known_camera.iso is None else float(sample.known_camera.iso[0])
         shot_gain, read_std = self._at(iso)
         rng = sample.rng("scale")
         shot_gain *= float(rng.uniform(*self.scale))
@@ -79,7 +91,7 @@ class SensorNoise(Stage):
         noisy = poisson_gaussian(sample.image, shot_gain, read_std, photons, readout)
         if self.clip == "white":
             noisy = noisy.clamp(max=1)
-        return sample.replace(image=noisy).rolled(shot_gain=shot_gain, read_std=read_std)
+        return sample.replace(image=noisy).drawn(shot_gain=shot_gain, read_std=read_std)
 
 
 class SRGBNoise(Stage):
@@ -98,4 +110,4 @@ class SRGBNoise(Stage):
     def __call__(self, sample: Sample) -> Sample:
         std = self.std * float(sample.rng("scale").uniform(*self.scale))
         noisy = torch.add(sample.image, standard_normals(sample.rng("noise"), sample.image), alpha=std).clamp_(0, 1)
-        return sample.replace(image=noisy).rolled(std=std)
+        return sample.replace(image=noisy).drawn(std=std)

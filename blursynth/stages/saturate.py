@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 
 from blursynth.sample import Sample
-from blursynth.stages.stage import Range, Stage
+from blursynth.stages.stage import Stage
 from isp import color
+from isp.files.document import Range
 from isp.space import Space
 
 SATURATED = 1 - 1e-6
@@ -35,13 +36,13 @@ class Saturate(Stage):
             raise ValueError('saturate: needs saturation light; put "inverse_isp" or "decode_srgb" before it')
         strength = float(sample.rng("strength").uniform(*self.strength))
         is_sensor = sample.space == "sensor"
-        linear = color.sensor_to_linear(sample.image, sample.shot) if is_sensor else sample.image
+        linear = color.sensor_to_linear(sample.image, sample.known_camera) if is_sensor else sample.image
         linear = torch.add(linear, sample.saturation, alpha=strength).clamp_(0, 1)
         image = linear
         if is_sensor:
-            white = (1 / sample.shot.white_balance)[:, :, None, None]
-            image = torch.minimum(color.linear_to_sensor(linear, sample.shot), white).clamp_(min=0)
-        return sample.replace(image=image, saturated=linear >= SATURATED).rolled(strength=strength)
+            white = (1 / sample.known_camera.white_balance)[:, :, None, None]
+            image = torch.minimum(color.linear_to_sensor(linear, sample.known_camera), white).clamp_(min=0)
+        return sample.replace(image=image, saturated=linear >= SATURATED).drawn(strength=strength)
 
 
 class KeepSaturated(Stage):

@@ -1,39 +1,79 @@
-"""`Stage`: a small frozen object that is called. Its fields are its recipe keys, its docstring its documentation."""
+"""`Stage`: a small frozen object that is called. Its fields are its recipe keys, its docstring documents them."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing import ClassVar, NamedTuple
 
 from blursynth.sample import Sample
+from isp.files.document import Part
 from isp.space import Space
 
+# What stages put into a sample for later ones, in words for messages. A stage may bring things that are not listed.
+THINGS = {
+    "camera": "a camera",
+    "one_frame": "one image, but the source gives frames",
+    "saturation": "saturation light",
+    "saturated": "to know what is saturated",
+    "kernel": "the kernel of exactly one blur stage",
+    "bayer": "a RAW image",
+    "levels": "black and white levels",
+}
 
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"expected [smallest, largest], got [{bounds[0]:g}, {bounds[1]:g}]")
-    return bounds
+
+@dataclass(frozen=True)
+class CameraFacts:
+    """What a recipe tells about the cameras it draws.
+
+    profile  name of the camera profile
+    cfa      the CFA patterns that may be drawn
+    known    the fields of `isp.Camera` that are known in every draw
+    """
+
+    profile: str
+    cfa: tuple[str, ...]
+    known: frozenset[str]
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Range = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
-PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The pair between two stages, as far as a recipe tells.
+
+    given_by     who gave the image its present space, for messages
+    brought      what the source and the stages so far have put into the sample
+    size         (height, width); `None` if the source decides
+    halo         number of border pixels that are spoiled
+    camera       facts about the camera; `None` before a stage draws one
+    rendered_by  the ISP that has rendered the image like a camera JPEG, "" if none has
+    """
+
+    given_by: str = "the source"
+    space: Space = "srgb"
+    brought: frozenset[str] = frozenset()
+    size: tuple[int, int] | None = None
+    halo: int = 0
+    camera: CameraFacts | None = None
+    rendered_by: str = ""
 
 
-class Stage(BaseModel):
+class Problem(NamedTuple):
+    """Why a stage cannot follow those before it; `key` is the recipe key to blame, "" for the stage as a whole."""
+
+    sentence: str
+    key: str = ""
+
+
+class Stage(Part):
     """One step of a recipe.
 
     name     its key in recipes
-    takes    spaces it accepts
-    gives    space of its result; `None` where it keeps the space
-    needs    what an earlier stage must have put into the sample: "camera", "one_frame", "saturation", "saturated"
-    brings   what it puts there itself
+    takes    spaces that it accepts
+    gives    space of its result; `None` if it keeps the space
+    needs    things that an earlier stage must have put into the sample (`THINGS` has those of the built-in stages)
+    brings   things that it puts there itself
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     takes: ClassVar[tuple[Space, ...]]
@@ -43,20 +83,57 @@ class Stage(BaseModel):
 
     @property
     def halo(self) -> int:
-        """How many pixels along the border this stage spoils."""
+        """The number of border pixels that this stage spoils."""
         return 0
 
+    @property
+    def isps(self) -> tuple[str, ...]:
+        """The names of the ISPs that this stage uses."""
+        return ()
+
     def size_after(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """(height, width) after this stage, given that before it; `None` where the source decides."""
+        """Return (height, width) after this stage, given the size before it; `None` if the source decides."""
         return size
 
     def problems(self) -> list[str]:
-        """What is wrong with this stage's settings that only files or other packages can tell; the recipe check asks."""
+        """Return what is wrong with the settings that only files or other packages can tell, each "key: sentence"."""
         return []
 
     def files(self) -> list[Path]:
-        """Files outside the recipe on which this stage depends; their contents are part of a folder's identity."""
+        """Return the files outside the recipe on which this stage depends; they are part of a folder's identity."""
         return []
+
+    def misfits(self, before: State) -> list[Problem]:
+        """Return every reason why this stage cannot follow `before`. A stage with limits of its own adds to these."""
+        found = []
+        if before.space not in self.takes:
+            found.append(Problem(f"takes {' or '.join(self.takes)}, but {before.given_by} gives {before.space}"))
+        return found + [Problem(sentence_for(need)) for need in self.needs if need not in before.brought]
+
+    def after(self, before: State, label: str) -> State:
+        """Return the state that this stage, called `label` in its recipe, leaves."""
+        return dataclasses.replace(
+            before,
+            given_by=f'"{label}"',
+            space=self.gives or before.space,
+            brought=before.brought.union(self.brings),
+            size=self.size_after(before.size),
+            halo=before.halo + self.halo,
+        )
 
     def __call__(self, sample: Sample) -> Sample:
         raise NotImplementedError
+
+
+def sentence_for(need: str) -> str:
+    """Say that a stage needs a thing, and which stages bring it."""
+    found = bringers(need)
+    remedy = f"; put {found} before it" if found else ""
+    return f"needs {THINGS.get(need, need)}{remedy}"
+
+
+def bringers(need: str) -> str:
+    """Return the names of the built-in stages that bring a thing, as '"inverse_isp" or "decode_srgb"'."""
+    from blursynth.stages import STAGES
+
+    return " or ".join(f'"{name}"' for name, stage in STAGES.items() if need in stage.brings)

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isp.backends.paramisp.design import PRESETS, Design
-from isp.files import document
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -99,55 +97,27 @@ class Plan(BaseModel):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
+def shipped() -> dict[str, Path]:
+    """Return the training recipes that come with the package, by name: "train/paramisp_small" and so on."""
+    return recipe_files.shipped(Path(isp.__file__).parent, "recipes/train", prefix="train/")
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Plan:
-    """The shipped training recipe `name` ("train/..."), or that in a .yaml file, with overrides such as "patch=96".
+    """Return the shipped training recipe `name` ("train/..."), or that in a .yaml file, with overrides such as "patch=96".
 
-    Raises `ValueError` with all its problems.
+    Raises `RecipeError` with all its problems.
     """
+    recipe = recipe_files.read(name, shipped())
+    problems = [
+        problem
+        for text in overrides
+        for problem in recipe_files.override(recipe, text, lambda keys: (recipe, keys), "design.dropout=0.1")
+    ]
     try:
-        read = document.parsed(_text(name))
-    except yaml.YAMLError as problem:
-        raise ValueError(f"{name}: expected YAML, got: {problem}") from problem
-    if not isinstance(read, dict):
-        raise ValueError(f"{name}: expected a mapping of keys; recipes/train/paramisp_pretrain.yaml is an example")
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        *blocks, key = path.strip().split(".")
-        place = read
-        for block in blocks:
-            place = place.setdefault(block, {})
-        if not equals or not key or not isinstance(place, dict):
-            raise ValueError(f"--set {override}: expected a dotted path and a value, as in design.dropout=0.1")
-        try:
-            place[key] = document.parsed(text)
-        except yaml.YAMLError as problem:
-            raise ValueError(f"--set {override}: expected a YAML value, got: {problem}") from problem
-    try:
-        plan = Plan.model_validate(read)
-        _ = plan.network
+        plan = Plan.model_validate(recipe)
     except ValidationError as failure:
-        wrong = [
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}, got {error['input']!r}" for error in failure.errors()
-        ]
-        raise ValueError(f"recipe {name}: " + "; ".join(wrong)) from failure
-    expected = len(plan.directions)
-    if plan.start_from and len(plan.start_from) != expected:
-        raise ValueError(f"recipe {name}: start_from: expected {expected} weight files, got {len(plan.start_from)}")
+        raise RecipeError(name, problems + explained(failure, Plan, recipe)) from failure
+    problems += plan.problems()
+    if problems:
+        raise RecipeError(name, problems)
     return plan
-
-
-def _text(name: str) -> str:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-    else:
-        found = [shelf / f"{name}.yaml" for shelf in document.shelves() if (shelf / f"{name}.yaml").is_file()]
-        if not found:
-            shipped = sorted(
-                {f"train/{f.stem}" for shelf in document.shelves() for f in (shelf / "train").glob("*.yaml")}
-            )
-            raise ValueError(f"{name}: expected one of {', '.join(shipped)} or a .yaml file")
-        path = found[0]
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path}: expected a readable YAML file, got: {problem}") from problem

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blursynth import recipe
+from blursynth.recipe import load_recipe
 from blursynth.stages.blur import CameraShake
 from blursynth.stages.geometry import Crop, CropBorder
 
@@ -23,9 +24,9 @@ def test_there_are_as_many_as_the_package_lists() -> None:
 
 @every_file
 def test_it_binds_and_its_name_is_its_files(path: Path) -> None:
-    made_by = recipe.load(path.stem)
+    made_by = load_recipe(path.stem)
     assert made_by.name == path.stem
-    assert recipe.load(str(path)) == made_by
+    assert load_recipe(str(path)) == made_by
     assert min(made_by.size) >= 256
     assert all(stage.__doc__ for stage in made_by.stages)
 
@@ -33,14 +34,14 @@ def test_it_binds_and_its_name_is_its_files(path: Path) -> None:
 @every_file
 def test_it_comes_back_from_its_effective_form(path: Path) -> None:
     """What is written into manifests and sent to workers is the recipe itself."""
-    made_by = recipe.load(path.stem)
+    made_by = load_recipe(path.stem)
     again = recipe.bind(json.loads(json.dumps(made_by.effective())), "again")
     assert again == made_by and again.digest == made_by.digest
     assert [label for label, _ in again.labelled] == [label for label, _ in made_by.labelled]
 
 
 def test_every_recipe_is_another_one() -> None:
-    assert len({recipe.load(path.stem).digest for path in FILES}) == len(FILES)
+    assert len({load_recipe(path.stem).digest for path in FILES}) == len(FILES)
 
 
 @every_file
@@ -57,7 +58,7 @@ def test_it_opens_with_what_it_is_and_the_command(path: Path) -> None:
 
 
 def test_realblur_j_is_what_is_documented() -> None:
-    made_by = recipe.load("realblur_j")
+    made_by = load_recipe("realblur_j")
     labels = [label for label, _ in made_by.labelled]
     assert labels == [
         "crop", "camera", "inverse_isp", "camera_shake", "saturate", "mosaic", "sensor_noise", "forward_isp",
@@ -82,7 +83,7 @@ def test_realblur_j_is_what_is_documented() -> None:
      ("rsblur", "rsblur/tensorflow", 264, 4), ("realblur_j_frames", "rsblur/a7r3", 272, 8)],
 )  # fmt: skip
 def test_the_published_settings(name: str, isp: str, crop: int, border: int) -> None:
-    made_by = recipe.load(name)
+    made_by = load_recipe(name)
     stages = dict(made_by.labelled)
     assert (made_by.isp, stages["crop"].size, stages["crop_border"].pixels) == (isp, crop, border)
     assert made_by.size == (256, 256)
@@ -90,11 +91,11 @@ def test_the_published_settings(name: str, isp: str, crop: int, border: int) -> 
 
 def test_the_ablation_adds_a_row_at_a_time() -> None:
     names = ["naive", "ablation_srgb", "ablation_noise", "ablation_saturation", "ablation_isp"]
-    rows = [{label for label, _ in recipe.load(name).labelled} for name in names]
+    rows = [{label for label, _ in load_recipe(name).labelled} for name in names]
     assert [len(row) for row in rows] == sorted(len(row) for row in rows)
     assert rows[1] - rows[0] == {"decode_srgb", "encode_srgb"}
     assert rows[2] - rows[1] == {"srgb_noise"}
     assert rows[3] - rows[2] == {"saturate", "keep_saturated"}
     assert {"mosaic", "sensor_noise", "forward_isp"} <= rows[4] - rows[3]
-    kernels = {dict(recipe.load(name).labelled)["camera_shake"] for name in names}
+    kernels = {dict(load_recipe(name).labelled)["camera_shake"] for name in names}
     assert len(kernels) == 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blursynth import recipe, synthesis
+from blursynth.recipe import load_recipe
 from blursynth.sample import Sample
 from isp import tone
 from isp.light.convolution import convolve
@@ -30,7 +31,7 @@ def clip_of(folder: Path, pixels: np.ndarray):
     """A photograph with these pixels, opened as the recipe opens it."""
     folder.mkdir(exist_ok=True)
     cv2.imwrite(str(folder / "a.png"), pixels[..., ::-1])
-    return recipe.load("realblur_j").source.open(folder).clips[0]
+    return load_recipe("realblur_j").source.open(folder).clips[0]
 
 
 WIDE = ["crop_border.pixels=16", "camera_shake.sizes=[25]"]
@@ -41,7 +42,7 @@ def flat_clip(folder: Path, rgb: tuple[int, int, int], side: int = 128):
 
 
 def noise_free(*overrides: str) -> recipe.Recipe:
-    document = recipe.load("realblur_j", [*SMALL, *overrides]).effective()
+    document = load_recipe("realblur_j", [*SMALL, *overrides]).effective()
     document["stages"] = [stage for stage in document["stages"] if "sensor_noise" not in stage]
     return recipe.bind(document, "noise_free")
 
@@ -58,9 +59,9 @@ def test_a_sample_is_frozen_and_a_copy_is_changed() -> None:
     sample = empty(stage="first")
     with pytest.raises(dataclasses.FrozenInstanceError):
         sample.index = 3
-    rolled = sample.rolled(iso=100)
-    assert sample.dice == {} and rolled.dice == {"first.iso": 100}
-    assert rolled.replace(stage="second").rolled(iso=200).dice == {"first.iso": 100, "second.iso": 200}
+    rolled = sample.drawn(iso=100)
+    assert sample.draws == {} and rolled.draws == {"first.iso": 100}
+    assert rolled.replace(stage="second").drawn(iso=200).draws == {"first.iso": 100, "second.iso": 200}
 
 
 def test_a_draw_is_addressed_by_seed_index_stage_and_purpose() -> None:
@@ -72,7 +73,7 @@ def test_a_draw_is_addressed_by_seed_index_stage_and_purpose() -> None:
 
 def test_what_a_camera_is_needed_for_is_said() -> None:
     with pytest.raises(ValueError, match='mosaic: needs a camera; put the stage "camera" before it'):
-        _ = empty(stage="mosaic").shot
+        _ = empty(stage="mosaic").known_camera
 
 
 # ---------------------------------------------------------------- state and addresses
@@ -81,7 +82,7 @@ def test_what_a_camera_is_needed_for_is_said() -> None:
 def test_no_global_state_is_used_or_changed(tmp_path) -> None:
     """Neither NumPy's nor torch's global generator moves, and what they hold does not matter."""
     pixels = generator(0, 0, "photo").integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    clip, made_by = clip_of(tmp_path / "p", pixels), recipe.load("realblur_j", SMALL)
+    clip, made_by = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
     results = []
     for _ in range(2):
         numpys, torchs = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - this is what is watched
@@ -91,33 +92,33 @@ def test_no_global_state_is_used_or_changed(tmp_path) -> None:
         np.random.random_sample(7)  # noqa: NPY002
         torch.empty(7).uniform_()
     assert torch.equal(results[0].image, results[1].image)
-    assert results[0].dice == results[1].dice
+    assert results[0].draws == results[1].draws
 
 
 def test_changing_or_adding_a_stage_leaves_the_others_dice_alone(tmp_path) -> None:
     pixels = generator(0, 0, "photo").integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    clip, made_by = clip_of(tmp_path / "p", pixels), recipe.load("realblur_j", SMALL)
+    clip, made_by = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
     document = made_by.effective()
     document["stages"].insert(1, {"dihedral": {}})
     document["stages"].append({"jpeg": {}})
-    more = synthesis.synthesise(clip, recipe.bind(document, "more"), 3).dice
-    base = synthesis.synthesise(clip, made_by, 3).dice
+    more = synthesis.synthesise(clip, recipe.bind(document, "more"), 3).draws
+    base = synthesis.synthesise(clip, made_by, 3).draws
     assert more.keys() - base.keys() == {"dihedral.element", "jpeg.quality"}
     assert {name: more[name] for name in base} == base
-    fewer = synthesis.synthesise(clip, noise_free(), 3).dice
+    fewer = synthesis.synthesise(clip, noise_free(), 3).draws
     assert fewer == {name: value for name, value in base.items() if not name.startswith("sensor_noise")}
 
 
 def test_the_largest_seed(tmp_path) -> None:
     clip = flat_clip(tmp_path / "p", (90, 90, 90))
-    first, last = (recipe.load("realblur_j", SMALL, seed=seed) for seed in (2**63 - 1, 2**63 - 2))
+    first, last = (load_recipe("realblur_j", SMALL, seed=seed) for seed in (2**63 - 1, 2**63 - 2))
     one, same, other = (synthesis.synthesise(clip, made_by, 0).image for made_by in (first, first, last))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
 def test_dice_hold_every_number_drawn(tmp_path) -> None:
-    made = synthesis.synthesise(flat_clip(tmp_path / "p", (90, 90, 90)), recipe.load("realblur_j", SMALL), 0)
-    assert made.dice.keys() == {
+    made = synthesis.synthesise(flat_clip(tmp_path / "p", (90, 90, 90)), load_recipe("realblur_j", SMALL), 0)
+    assert made.draws.keys() == {
         "crop.top", "crop.left", "camera.iso", "camera.white_balance", "camera.cfa", "camera.exposure_s",
         "camera.f_number", "camera.focal_mm", "camera_shake.family", "camera_shake.size", "saturate.strength",
         "sensor_noise.shot_gain", "sensor_noise.read_std",
@@ -142,7 +143,7 @@ def test_a_flat_colour_survives_without_noise_borders_included(tmp_path, rgb) ->
 @pytest.mark.parametrize("rgb", COLOURS)
 def test_no_colour_shift_and_no_border_under_noise(tmp_path, rgb) -> None:
     """Means per channel, per row and per column agree with the sharp picture within the noise of the mean."""
-    clip, made_by = flat_clip(tmp_path / "p", rgb), recipe.load("realblur_j", SMALL)
+    clip, made_by = flat_clip(tmp_path / "p", rgb), load_recipe("realblur_j", SMALL)
     errors = torch.cat([(made := synthesis.synthesise(clip, made_by, i)).image - made.sharp for i in range(8)])
     errors = errors.double()
     std = errors.std(dim=(0, 2, 3))
@@ -163,11 +164,11 @@ def test_no_colour_shift_and_no_border_under_noise(tmp_path, rgb) -> None:
 def test_the_noise_in_raw_is_what_the_dice_say(tmp_path, level: int) -> None:
     """Mean and variance of every colour of the mosaic: shot_gain * x + read_std^2, each within its standard error."""
     clip = flat_clip(tmp_path / "p", (level,) * 3)
-    made_by = recipe.load("realblur_j", [*SMALL, "save=[raw]", "camera.iso=[3200,3200]"])
+    made_by = load_recipe("realblur_j", [*SMALL, "save=[raw]", "camera.iso=[3200,3200]"])
     for index in range(4):
         made = synthesis.synthesise(clip, made_by, index)
-        gain, read = made.dice["sensor_noise.shot_gain"], made.dice["sensor_noise.read_std"]
-        pattern = made.shot.cfa[0]
+        gain, read = made.draws["sensor_noise.shot_gain"], made.draws["sensor_noise.read_std"]
+        pattern = made.known_camera.cfa[0]
         for site, letter in enumerate(pattern):
             row, column = divmod(site, 2)
             noisy = made.bayer[0, 0, row::2, column::2].double().flatten()
@@ -183,7 +184,7 @@ def test_clipped_light_comes_out_white_and_wider(tmp_path) -> None:
     """A clipped lamp on a dark wall: a white, blurred spot without colour, and black stays black around it."""
     pixels = np.full((128, 128, 3), 20, np.uint8)
     pixels[56:72, 56:72] = 255
-    made_by = recipe.load("realblur_j", [*SMALL, "crop.at=[16,16]", "save=[saturated]"])
+    made_by = load_recipe("realblur_j", [*SMALL, "crop.at=[16,16]", "save=[saturated]"])
     made = synthesis.synthesise(clip_of(tmp_path / "p", pixels), made_by, 0)
     lamp = made.image[0, :, 36:44, 36:44]
     assert float(lamp.min()) == 1

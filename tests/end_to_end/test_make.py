@@ -133,9 +133,9 @@ def test_a_stage_more_leaves_the_dice_of_the_others(stage, before, small):
     clips = fewer.source.open(None).clips
     for index in range(3):
         plain, changed = (synthesis.synthesise(clips[index], made_by, index) for made_by in (fewer, more))
-        assert len(plain.dice) >= 8
-        assert plain.dice == {name: changed.dice[name] for name in plain.dice}
-        added = {name.rpartition(".")[0] for name in set(changed.dice) - set(plain.dice)}
+        assert len(plain.draws) >= 8
+        assert plain.draws == {name: changed.draws[name] for name in plain.draws}
+        added = {name.rpartition(".")[0] for name in set(changed.draws) - set(plain.draws)}
         assert added == {"sensor_noise.1" if before == "forward_isp" else stage if before else "jpeg"}
         assert torch.equal(plain.kernel, changed.kernel)
         assert not torch.equal(plain.image, changed.image)
@@ -149,8 +149,8 @@ def test_the_noise_does_not_follow_the_stages_before_it(small):
     with_saturation, without = (recipe.bind(each, "test") for each in (small(), document))
     clip = with_saturation.source.open(None).clips[0]
     one, other = (synthesis.synthesise(clip, made_by, 0) for made_by in (with_saturation, without))
-    assert set(one.dice) - set(other.dice) == {"saturate.strength"}
-    assert other.dice == {name: one.dice[name] for name in other.dice}
+    assert set(one.draws) - set(other.draws) == {"saturate.strength"}
+    assert other.draws == {name: one.draws[name] for name in other.draws}
     # `saturate` adds light near clipped places and rounds elsewhere; other noise would differ nearly everywhere.
     differs = (one.bayer - other.bayer).abs() > 1e-6
     assert float(differs.float().mean()) < 0.05

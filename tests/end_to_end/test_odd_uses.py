@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from blursynth import ShardDataset, make, recipe
-from blursynth.recipe import RecipeError
+from blursynth.recipe import RecipeError, load_recipe
 from blursynth.shards import shard
 from blursynth.stages import STAGES
 from isp import command
 from isp.files import pictures
 
-PHOTO = next(clip for clip in recipe.load("naive").source.open(None).clips if "coffee" in clip.name).read().sharp
+PHOTO = next(clip for clip in load_recipe("naive").source.open(None).clips if "coffee" in clip.name).read().sharp
 
 
 def made(tmp_path: Path, stages: list, count: int = 2, code: int = command.DONE, **keys) -> Path:
@@ -84,7 +84,7 @@ def test_the_day_of_a_path_is_its_first():
         sample = Sample(
             image=image, space="srgb", sharp=image, seed=1, index=index, source="RS/0007/0001/avg65_img/a.png"
         )
-        assert camera(sample.replace(stage="camera")).dice["camera.day"] == "0007"
+        assert camera(sample.replace(stage="camera")).draws["camera.day"] == "0007"
 
 
 def test_names_that_are_not_utf8(tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from blursynth import recipe, synthesis
+from blursynth.recipe import load_recipe
 from blursynth.sample import Sample
 from blursynth.sources import Pairs
 from blursynth.stages.camera import DrawCamera
@@ -116,7 +117,7 @@ _AUGMENTATION = (*DIHEDRAL[:6], "anti_transpose", "transpose", "identity")
 def parity_recipe(recorded: dict[str, np.ndarray], case: int, *left_out: str) -> recipe.Recipe:
     """gopro_u with every draw pinned to a recorded case, and without the stages `left_out`."""
     patch = int(recorded["patch_size"])
-    pinned = recipe.load(
+    pinned = load_recipe(
         "gopro_u",
         [
             f"crop.size={patch + 8}",
@@ -340,7 +341,7 @@ def test_golden_noise_through_the_isp():
     for row, pattern in enumerate(recorded["flat_patterns"]):
         shot = profile.load("a7r3").camera(gains, str(pattern))
         for column, level in enumerate(recorded["flat_u8"]):
-            made_by = recipe.load("gopro_u")
+            made_by = load_recipe("gopro_u")
             stages = dict(made_by.labelled)
             sample = Sample(
                 image=torch.full((1, 3, side, side), float(level) / 255),
@@ -374,7 +375,7 @@ def test_golden_noise_through_the_isp():
 def test_golden_range_of_the_random_scale():
     """shot gain and read std are each scaled by U[0.5, 1.5]: quantiles of the drawn scale."""
     recorded = golden.recording("rsblur_noise")["realblur_scale_ratio_quantiles"]
-    noise = dict(recipe.load("gopro_u").labelled)["sensor_noise"]
+    noise = dict(load_recipe("gopro_u").labelled)["sensor_noise"]
     base = Sample(
         image=torch.full((1, 1, 8, 8), 0.5),
         space="bayer",
@@ -385,7 +386,7 @@ def test_golden_range_of_the_random_scale():
         source="flat",
     )
     drawn = [
-        noise(base.replace(index=i, stage="sensor_noise")).dice["sensor_noise.shot_gain"] / 8.8915e-5
+        noise(base.replace(index=i, stage="sensor_noise")).draws["sensor_noise.shot_gain"] / 8.8915e-5
         for i in range(600)
     ]
     ours = np.quantile(drawn, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
@@ -396,7 +397,7 @@ def test_golden_range_of_the_random_scale():
 
 def test_golden_stages_are_the_ones_the_recipe_uses():
     """The parity above means something only if the shipped recipe is made of the stages compared."""
-    made_by = recipe.load("gopro_u")
+    made_by = load_recipe("gopro_u")
     kinds = [type(stage) for stage in made_by.stages]
     assert all(kind in kinds for kind in (DrawCamera, InverseISP, Saturate, Mosaic))
     assert made_by.isp == "rsblur/published"

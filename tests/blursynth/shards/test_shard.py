@@ -93,7 +93,7 @@ def test_pixels_are_those_of_the_sample(everything):
     with synthesis.one_thread():
         sample = synthesis.synthesise(clips[0], made_by, 1)
     levels = profile.load("a7r3").levels
-    black, white = (float(value[0].flatten()[0]) for value in (sample.shot.black, sample.shot.white))
+    black, white = (float(value[0].flatten()[0]) for value in (sample.known_camera.black, sample.known_camera.white))
     assert levels is not None
     assert (black, white) == (512, 16383)
     for name, mosaic in (("bayer", sample.bayer), ("sharp_bayer", sample.sharp_bayer)):

@@ -176,7 +176,7 @@ def test_family_and_size_are_drawn_uniformly(monkeypatch) -> None:
     stage, image = CameraShake(), pixels(1, 1, 15, 15)
     made = [stage(sample_of(image).replace(index=index)) for index in range(390)]
     for die, choices in (("size", stage.sizes), ("family", stage.families)):
-        drawn = [each.dice[f"camera_shake.{die}"] for each in made]
+        drawn = [each.draws[f"camera_shake.{die}"] for each in made]
         assert scipy.stats.chisquare([drawn.count(choice) for choice in choices]).pvalue > 1e-3
 
 
@@ -187,7 +187,7 @@ def test_the_kernel_kept_is_the_kernel_used() -> None:
         each = stage(sample_of(image).replace(index=index))
         assert each.kernel.shape == (29, 29)
         assert float(each.kernel.sum()) == pytest.approx(1, abs=1e-6)
-        rim = (29 - each.dice["camera_shake.size"]) // 2
+        rim = (29 - each.draws["camera_shake.size"]) // 2
         occupied = torch.nonzero(each.kernel)
         assert int(occupied.min()) >= rim and int(occupied.max()) <= 28 - rim
         kept = each.kernel[rim : 29 - rim, rim : 29 - rim]
@@ -243,7 +243,7 @@ def test_a_bank_of_files_of_different_sizes(tmp_path) -> None:
     chosen = []
     for index in range(150):
         made = stage(sample_of(image, stage="kernel_bank").replace(index=index))
-        choice = made.dice["kernel_bank.choice"]
+        choice = made.draws["kernel_bank.choice"]
         chosen.append(choice)
         if index < 20:
             kernel = torch.from_numpy(written[choice])

@@ -27,7 +27,7 @@ def drawn(stage: DrawCamera, count: int = COUNT) -> list[Sample]:
 
 
 def dice(samples: list[Sample], name: str) -> list:
-    return [sample.dice[f"camera.{name}"] for sample in samples]
+    return [sample.draws[f"camera.{name}"] for sample in samples]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_iso_and_white_balance_come_together_by_frequency(a7r3) -> None:
     shots = profile.load("a7r3").shots
     assert sum(shot.count for shot in shots) == 3640
     rows = [(shot.iso, *shot.white_balance) for shot in shots]
-    seen = [(s.dice["camera.iso"], *np.array(s.dice["camera.white_balance"])[[0, 2]]) for s in a7r3]
+    seen = [(s.draws["camera.iso"], *np.array(s.draws["camera.white_balance"])[[0, 2]]) for s in a7r3]
     assert set(seen) <= set(rows)
     expected = [shot.count * COUNT / 3640 for shot in shots]
     assert scipy.stats.chisquare([seen.count(row) for row in rows], expected).pvalue > 1e-3
@@ -67,8 +67,8 @@ def test_draws_of_different_fields_are_independent(a7r3) -> None:
 def test_the_dice_are_the_camera(a7r3) -> None:
     known = profile.load("a7r3")
     for sample in a7r3[:50]:
-        camera = sample.shot
-        said = {name.removeprefix("camera."): value for name, value in sample.dice.items()}
+        camera = sample.known_camera
+        said = {name.removeprefix("camera."): value for name, value in sample.draws.items()}
         assert said.keys() == {"iso", "white_balance", "cfa", "exposure_s", "f_number", "focal_mm"}
         assert camera.cfa == (said["cfa"],)
         assert torch.allclose(camera.white_balance, torch.tensor([said["white_balance"]]))
@@ -104,10 +104,10 @@ def test_capture_days() -> None:
     some = DrawCamera(profile="rsblur", days=["0003", "0010"])
     assert set(dice(drawn(some, 30), "day")) == {"0003", "0010"}
     by_path = DrawCamera(profile="rsblur", days="source")(sample_of(source="0007/0001/avg65_img/avg_blur.png"))
-    assert by_path.dice["camera.day"] == "0007"
-    assert by_path.dice["camera.white_balance"][0] == rsblur.shots[6].white_balance[0]
-    assert torch.allclose(by_path.shot.sensor_to_linear, rsblur.matrix(rsblur.shots[6]).float())
-    assert by_path.shot.iso is None and "camera.iso" not in by_path.dice
+    assert by_path.draws["camera.day"] == "0007"
+    assert by_path.draws["camera.white_balance"][0] == rsblur.shots[6].white_balance[0]
+    assert torch.allclose(by_path.known_camera.sensor_to_linear, rsblur.matrix(rsblur.shots[6]).float())
+    assert by_path.known_camera.iso is None and "camera.iso" not in by_path.draws
     with pytest.raises(ValueError, match=r'folder named after a capture day .* got "elsewhere/a.png"'):
         DrawCamera(profile="rsblur", days="source")(sample_of(source="elsewhere/a.png"))
 
@@ -130,8 +130,8 @@ def test_a_profile_that_knows_little_works_with_what_is_given() -> None:
     stage = DrawCamera(profile="d40", white_balance=[[2, 2], [1.5, 1.5]])
     assert stage.problems() == []
     made = stage(sample_of())
-    assert made.shot.iso is None and made.shot.exposure_s is None
-    assert made.dice.keys() == {"camera.white_balance", "camera.cfa"}
+    assert made.known_camera.iso is None and made.known_camera.exposure_s is None
+    assert made.draws.keys() == {"camera.white_balance", "camera.cfa"}
 
 
 def test_a_profile_file_is_part_of_the_identity(tmp_path) -> None:
@@ -140,5 +140,5 @@ def test_a_profile_file_is_part_of_the_identity(tmp_path) -> None:
     path.write_text(text)
     stage = DrawCamera(profile=str(path))
     assert stage.problems() == [] and stage.files() == [path]
-    assert stage(sample_of()).dice["camera.white_balance"] == [2, 1, 3]
+    assert stage(sample_of()).draws["camera.white_balance"] == [2, 1, 3]
     assert DrawCamera(profile="a7r3").files() == []

@@ -83,7 +83,7 @@ def opencvs(image: torch.Tensor, quality: int) -> np.ndarray:
 def test_jpeg_is_the_file_and_back(quality: int) -> None:
     image = pictures()
     made = Jpeg(quality=[quality, quality])(sample_of(image, sharp=image))
-    assert made.dice == {"jpeg.quality": quality}
+    assert made.draws == {"jpeg.quality": quality}
     levels = (made.image[0] * 255).permute(1, 2, 0).numpy()
     assert np.abs(levels - opencvs(image, quality)).max() < 1e-4
     assert torch.equal(made.sharp, image)
@@ -92,7 +92,7 @@ def test_jpeg_is_the_file_and_back(quality: int) -> None:
 
 
 def test_quality_is_uniform_both_ends_included() -> None:
-    drawn = [Jpeg()(sample_of(torch.zeros(1, 3, 8, 8), index=index)).dice["jpeg.quality"] for index in range(450)]
+    drawn = [Jpeg()(sample_of(torch.zeros(1, 3, 8, 8), index=index)).draws["jpeg.quality"] for index in range(450)]
     assert set(drawn) == set(range(90, 99))
     assert scipy.stats.chisquare(np.bincount(drawn)[90:]).pvalue > 1e-3
 

@@ -46,7 +46,7 @@ def test_crop_cuts_where_its_dice_say(size) -> None:
     assert stage.size_after(None) == stage.size_after((99, 99)) == (height, width)
     for index in range(20):
         made = stage(sample_of(20, 17, index=index))
-        top, left = made.dice["crop.top"], made.dice["crop.left"]
+        top, left = made.draws["crop.top"], made.draws["crop.left"]
         assert made.image.shape == (1, 3, height, width)
         assert made.image[0, 1, 0, 0] == 1000 * top + left
         assert made.image[0, 1, -1, -1] == 1000 * (top + height - 1) + left + width - 1
@@ -55,21 +55,21 @@ def test_crop_cuts_where_its_dice_say(size) -> None:
 
 def test_crop_at_a_place() -> None:
     made = Crop(size=[8, 9], at=[12, 8])(sample_of(20, 17))
-    assert made.dice == {"crop.top": 12, "crop.left": 8}
+    assert made.draws == {"crop.top": 12, "crop.left": 8}
     assert made.image[0, 0, 0, 0] == 12008 and made.image[0, 0, -1, -1] == 19016
     with pytest.raises(ValueError, match=r"at least 21x17 .* got 20x17"):
         Crop(size=[8, 9], at=[13, 8])(sample_of(20, 17))
 
 
 def test_the_origin_is_uniform_over_all_places() -> None:
-    drawn = [Crop(size=8)(sample_of(11, 12, index=index)).dice for index in range(2000)]
+    drawn = [Crop(size=8)(sample_of(11, 12, index=index)).draws for index in range(2000)]
     places = [5 * each["crop.top"] + each["crop.left"] for each in drawn]
     assert scipy.stats.chisquare(np.bincount(places, minlength=20)).pvalue > 1e-3
     assert len(np.bincount(places)) == 20
 
 
 def test_a_picture_of_just_the_size_is_taken_whole_and_a_smaller_refused() -> None:
-    assert Crop(size=[9, 8])(sample_of(9, 8)).dice == {"crop.top": 0, "crop.left": 0}
+    assert Crop(size=[9, 8])(sample_of(9, 8)).draws == {"crop.top": 0, "crop.left": 0}
     for height, width in ((8, 9), (9, 7)):
         with pytest.raises(ValueError) as refused:
             Crop(size=[9, 8])(sample_of(height, width))
@@ -85,7 +85,7 @@ def test_a_crop_takes_everything_along_and_shifts_the_cfa(stage, top: int, left:
     before = loaded(16, 18, "crop")
     cut = Crop(size=[9, 10], at=[top, left]) if stage is Crop else CropBorder(pixels=top)
     after = cut(before)
-    assert torch.equal(after.bayer, cfa.mosaic(after.image, after.shot.cfa))
+    assert torch.equal(after.bayer, cfa.mosaic(after.image, after.known_camera.cfa))
     assert torch.equal(after.sharp_bayer, after.bayer + 1)
     assert torch.equal(after.saturation, after.image + 1)
     assert torch.equal(after.saturated, after.image > 0.5)
@@ -148,13 +148,13 @@ def test_the_elements_do_what_their_names_say() -> None:
 
 def test_every_element_is_drawn_equally_often() -> None:
     stage = Dihedral()
-    drawn = [stage(sample_of(8, 8, "dihedral", index)).dice["dihedral.element"] for index in range(1200)]
+    drawn = [stage(sample_of(8, 8, "dihedral", index)).draws["dihedral.element"] for index in range(1200)]
     assert scipy.stats.chisquare([drawn.count(element) for element in DIHEDRAL]).pvalue > 1e-3
 
 
 def test_an_element_that_stands_twice_is_drawn_twice_as_often() -> None:
     stage = Dihedral(choose=["identity", "flip_rows", "identity"])
-    drawn = [stage(sample_of(8, 8, "dihedral", index)).dice["dihedral.element"] for index in range(900)]
+    drawn = [stage(sample_of(8, 8, "dihedral", index)).draws["dihedral.element"] for index in range(900)]
     assert scipy.stats.chisquare([drawn.count("identity"), drawn.count("flip_rows")], [600, 300]).pvalue > 1e-3
 
 
@@ -169,7 +169,7 @@ def test_everything_is_moved_alike(element: str, height: int, width: int) -> Non
     assert torch.equal(after.saturation, after.image + 1)
     assert torch.equal(after.saturated, after.image > 0.5)
     assert torch.equal(after.sharp_sensor, after.image + 2)
-    assert torch.equal(after.bayer, cfa.mosaic(after.image, after.shot.cfa))
+    assert torch.equal(after.bayer, cfa.mosaic(after.image, after.known_camera.cfa))
     assert torch.equal(after.sharp_bayer, after.bayer + 1)
     blurred_then_moved = turn(convolve(before.image, before.kernel), element)
     assert torch.allclose(blurred_then_moved, convolve(after.image, after.kernel), atol=1e-5)

@@ -252,7 +252,7 @@ def test_the_dice_do_not_depend_on_threads_nor_on_the_picture() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(once.image, again.image)
-    assert once.dice == again.dice
+    assert once.draws == again.draws
     # The readout of another picture is the same draw.
     dark, bright = (stage(flat(level)).image for level in (0.0, -0.25))
     assert torch.allclose(dark, bright + 0.25, atol=1e-7)
@@ -270,19 +270,19 @@ def test_the_profile_at_an_iso_equals_the_numbers_themselves() -> None:
         by_profile = SensorNoise(profile="a7r3")(flat(iso=iso))
         by_numbers = SensorNoise(shot_gain=8.8915e-5 * gain, read_std=2.943e-5 * read)(flat(iso=None))
         assert torch.equal(by_profile.image, by_numbers.image)
-        assert by_profile.dice == by_numbers.dice
+        assert by_profile.draws == by_numbers.draws
 
 
 def test_scale_multiplies_both_numbers_by_draws_of_their_own() -> None:
     stage = SensorNoise(shot_gain=1e-3, read_std=1e-2, scale=(0.5, 1.5))
-    dice = [stage(flat(side=8, index=index)).dice for index in range(400)]
+    dice = [stage(flat(side=8, index=index)).draws for index in range(400)]
     gains = np.array([each["sensor_noise.shot_gain"] for each in dice]) / 1e-3
     reads = np.array([each["sensor_noise.read_std"] for each in dice]) / 1e-2
     for drawn in (gains, reads):
         assert scipy.stats.kstest(drawn, "uniform", args=(0.5, 1.0)).pvalue > 1e-3
     assert abs(np.corrcoef(gains, reads)[0, 1]) < 5 / 20
     fixed = SensorNoise(shot_gain=1e-3, read_std=1e-2, scale=(1.0, 1.0))(flat(side=8))
-    assert fixed.dice == {"sensor_noise.shot_gain": 1e-3, "sensor_noise.read_std": 1e-2}
+    assert fixed.draws == {"sensor_noise.shot_gain": 1e-3, "sensor_noise.read_std": 1e-2}
 
 
 def test_clip_white_cuts_at_saturation_only() -> None:
@@ -327,7 +327,7 @@ def test_a_profile_without_noise_is_a_problem() -> None:
 def test_srgb_noise_is_gaussian_of_the_drawn_std_and_clipped() -> None:
     grey = flat(side=128).replace(image=torch.full((1, 3, 128, 128), 0.5), space="srgb", stage="srgb_noise")
     made = SRGBNoise(std=0.02, scale=(0.5, 1.5))(grey)
-    std = made.dice["srgb_noise.std"]
+    std = made.draws["srgb_noise.std"]
     assert 0.01 <= std <= 0.03
     noise = (made.image - 0.5).flatten().double().numpy()
     assert scipy.stats.kstest(noise / std, "norm").pvalue > 1e-3

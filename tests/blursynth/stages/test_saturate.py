@@ -48,7 +48,7 @@ def test_it_is_the_clipped_sum_in_linear(space: str, strength: float) -> None:
     expected = (linear.double() + strength * light).clamp(0, 1)
     assert float((linear_of(made) - expected).abs().max()) < 2e-6
     assert made.space == space
-    assert made.dice == {"saturate.strength": strength}
+    assert made.draws == {"saturate.strength": strength}
 
 
 @pytest.mark.parametrize("space", ["linear", "sensor"])
@@ -101,7 +101,7 @@ def test_the_strength_is_uniform_in_its_range_and_one_for_the_image() -> None:
     strengths = []
     for index in range(200):
         made = stage(sample_of(torch.full(SHAPE, 0.2), "linear", light, index))
-        strengths.append(made.dice["saturate.strength"])
+        strengths.append(made.draws["saturate.strength"])
         assert float((made.image - (0.2 + 0.1 * strengths[-1])).abs().max()) < 1e-6
     assert 0.25 <= min(strengths) < 0.3 and 1.7 < max(strengths) <= 1.75
     assert np.mean(strengths) == pytest.approx(1, abs=5 * 1.5 / np.sqrt(12 * 200))
