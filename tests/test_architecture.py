@@ -31,11 +31,15 @@ LAYERS = (
     ("blursynth.stages",),
     ("blursynth.digests", "blursynth.sources", "blursynth.executors", "blursynth.shards"),
     ("blursynth.recipe", "blursynth.joins"),
-    ("blursynth.synthesis",),
+    ("blursynth.synthesis", "blursynth.sealed"),
     ("blursynth.make", "blursynth.inspect", "blursynth.verify", "blursynth.__main__"),
 )
 HEAVY = {"torch", "cv2", "h5py", "numpy", "scipy", "skimage", "rawpy", "joblib", "pydantic", "yaml"}
-LIGHT_MODULES = {"blursynth", "blursynth.make", "blursynth.inspect", "blursynth.__main__", "isp", "isp.__main__"}
+LIGHT_MODULES = {
+    "blursynth",
+    *(f"blursynth.{name}" for name in ("make", "inspect", "verify", "__main__")),
+    "isp.__main__",
+}
 LIGHT_OF_OURS = {"isp.command"}  # --help must answer at once; this is all that the light modules may load of ours
 MEANINGLESS = {"utils", "util", "misc", "helpers", "common"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
