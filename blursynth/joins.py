@@ -6,8 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from blursynth.shards.arrays import SAVES
+from blursynth.stages import STAGES
 from blursynth.stages.isp import problems_of
-from blursynth.stages.stage import THINGS, Problem, State, bringers, sentence_for
+from blursynth.stages.stage import THINGS, Problem, State
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
@@ -29,7 +30,13 @@ def problems(recipe: Recipe) -> list[str]:
 
 
 def _located(place: str, problem: Problem) -> str:
-    return f"{place}.{problem.key}: {problem.sentence}" if problem.key else f"{place}: {problem.sentence}"
+    remedy = f"; put {_bringers(problem.missing)} before it" if _bringers(problem.missing) else ""
+    return f"{place}.{problem.key}: {problem.sentence}" if problem.key else f"{place}: {problem.sentence}{remedy}"
+
+
+def _bringers(need: str) -> str:
+    """Return the stages that bring a thing, as '"inverse_isp" or "decode_srgb"'; "" if none does."""
+    return " or ".join(f'"{name}"' for name, stage in STAGES.items() if need in stage.brings)
 
 
 def _problems_of_isp(recipe: Recipe) -> list[str]:
@@ -43,7 +50,7 @@ def _problems_at_end(state: State) -> list[str]:
     if state.space != "srgb":
         found.append(f"stages: expected the last stage to give srgb, but {state.given_by} gives {state.space}")
     if "one_frame" not in state.brought:
-        found.append(f"stages: {sentence_for('one_frame')}")
+        found.append(f"stages: needs {THINGS['one_frame']}; put {_bringers('one_frame')} before it")
     if state.halo:
         found.append(
             f"stages: the border of {state.halo} pixels is spoiled at the end; add crop_border: {{pixels: {state.halo}}}"
@@ -63,7 +70,7 @@ def _problems_of_saves(recipe: Recipe, state: State) -> list[str]:
         missing = [need for need in missing if not (need == "levels" and camera_is_missing)]
         if missing:
             what = " and ".join(THINGS.get(need, need) for need in missing)
-            makers = " and ".join(filter(None, map(bringers, missing)))
+            makers = " and ".join(filter(None, map(_bringers, missing)))
             add = f"add {makers}, or " if makers else ""
             found.append(f'save: "{key}" needs {what}; {add}leave it out')
     return found

@@ -59,10 +59,15 @@ class State:
 
 
 class Problem(NamedTuple):
-    """Why a stage cannot follow those before it; `key` is the recipe key to blame, "" for the stage as a whole."""
+    """Why a stage cannot follow those before it.
+
+    key      the recipe key to blame, "" for the stage as a whole
+    missing  the thing that no stage before it brings, if that is the problem; the caller says which stages bring it
+    """
 
     sentence: str
     key: str = ""
+    missing: str = ""
 
 
 class Stage(Part):
@@ -108,7 +113,8 @@ class Stage(Part):
         found = []
         if before.space not in self.takes:
             found.append(Problem(f"takes {' or '.join(self.takes)}, but {before.given_by} gives {before.space}"))
-        return found + [Problem(sentence_for(need)) for need in self.needs if need not in before.brought]
+        missing = [need for need in self.needs if need not in before.brought]
+        return found + [Problem(f"needs {THINGS.get(need, need)}", missing=need) for need in missing]
 
     def after(self, before: State, label: str) -> State:
         """Return the state that this stage, called `label` in its recipe, leaves."""
@@ -123,17 +129,3 @@ class Stage(Part):
 
     def __call__(self, sample: Sample) -> Sample:
         raise NotImplementedError
-
-
-def sentence_for(need: str) -> str:
-    """Say that a stage needs a thing, and which stages bring it."""
-    found = bringers(need)
-    remedy = f"; put {found} before it" if found else ""
-    return f"needs {THINGS.get(need, need)}{remedy}"
-
-
-def bringers(need: str) -> str:
-    """Return the names of the built-in stages that bring a thing, as '"inverse_isp" or "decode_srgb"'."""
-    from blursynth.stages import STAGES
-
-    return " or ".join(f'"{name}"' for name, stage in STAGES.items() if need in stage.brings)

@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import isp
+from isp import recipe_files
 from isp.backends.paramisp.design import PRESETS, Design
+from isp.recipe_files import RecipeError, explained
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -107,7 +110,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Raises `RecipeError` with all its problems.
     """
-    recipe = recipe_files.read(name, shipped())
+    recipe = recipe_files.read(name, shipped(), "a mapping of keys; recipes/train/paramisp_pretrain.yaml is an example")
     problems = [
         problem
         for text in overrides
@@ -117,7 +120,6 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
         plan = Plan.model_validate(recipe)
     except ValidationError as failure:
         raise RecipeError(name, problems + explained(failure, Plan, recipe)) from failure
-    problems += plan.problems()
     if problems:
         raise RecipeError(name, problems)
     return plan

@@ -1,0 +1,253 @@
+"""What every command line does alike: --version, arguments, refusals, progress, console commands."""
+
+import argparse
+import importlib
+import io
+import sys
+
+import pytest
+
+from isp import command
+
+# ---------------------------------------------------------------- types of arguments
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (command.at_least(0), "0", 0),
+        (command.at_least(3), "17", 17),
+        (command.number, "-1.5e3", -1500.0),
+        (command.number, "1e9", 1e9),
+        (command.positive, "1e-9", 1e-9),
+        (command.byte_count, "4096", 4096),
+        (command.byte_count, "3000000000", 3 * 10**9),
+        (command.byte_count, "1.5G", 1_500_000_000),
+        (command.byte_count, "2k", 2000),
+        (command.byte_count, "64 M", 64 * 10**6),
+    ],
+)
+def test_arguments(kind, text, value):
+    assert kind(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (command.at_least(1), "0", 'expected a whole number of at least 1, got "0"'),
+        (command.at_least(1), "1.0", 'expected a whole number of at least 1, got "1.0"'),
+        (command.at_least(-5), "x", 'expected a whole number of at least -5, got "x"'),
+        (command.number, "", 'expected a number, got ""'),
+        (command.number, "nan", 'expected a number, got "nan"'),
+        (command.number, "inf", 'expected a number from -1e9 to 1e9, got "inf"'),
+        (command.positive, "0", 'expected a number above 0, got "0"'),
+        (command.positive, "-2", 'expected a number above 0, got "-2"'),
+        (command.byte_count, "", 'expected bytes, or a number with K, M or G, got ""'),
+        (command.byte_count, "2T", 'expected bytes, or a number with K, M or G, got "2T"'),
+        (command.byte_count, "0.1", 'expected bytes, or a number with K, M or G, got "0.1"'),
+        (command.byte_count, "nanG", 'expected bytes, or a number with K, M or G, got "nanG"'),
+        (command.byte_count, "1e999", 'expected bytes, or a number with K, M or G, got "1e999"'),
+        (command.folder, "", r"expected a folder, got an empty text \(an unset variable\?\)"),
+    ],
+)
+def test_refused_arguments(kind, text, expected):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{expected}$"):
+        kind(text)
+
+
+def test_parser(capsys):
+    parser = command.parser("isp.nothing", "Does nothing.")
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"blursynth {command.version()}\n"
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(["--no-such"])
+    assert left.value.code == command.USAGE
+    assert "usage: python -m isp.nothing" in capsys.readouterr().err
+
+
+def test_version_without_an_installation(monkeypatch):
+    from importlib import metadata
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert command.version() == "checkout"
+
+
+@pytest.mark.parametrize("device", ["abacus", "meta", "cpu:9:9"])
+def test_devices(device):
+    assert command.device_problem("cpu") == ""
+    assert f'got "{device}"' in command.device_problem(device)
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def test_sentences():
+    problem = OSError(28, "No space left on device", "out/a.h5")
+    assert command.sentence_of(problem) == (
+        "out/a.h5: No space left on device; what was finished is kept, so fix that and run the same command again"
+    )
+    assert command.sentence_of(problem, "try another disk") == "out/a.h5: No space left on device; try another disk"
+    assert command.sentence_of(OSError(28, "No space left on device"), "x") == "writing: No space left on device; x"
+    assert command.sentence_of(OSError("a.h5: expected a shard")) == "a.h5: expected a shard"
+    assert command.sentence_of(ValueError("a: b")) == "a: b"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("expected a shard", "out: expected a shard"),
+        ("out: expected a shard", "out: expected a shard"),
+        ("out/a.h5: expected a shard", "out/a.h5: expected a shard"),
+        ("output: expected a shard", "out: output: expected a shard"),
+    ],
+)
+def test_a_place_is_named_once(sentence, expected):
+    assert command.located("out", sentence) == expected
+
+
+def test_refuse(capsys):
+    assert command.refuse("no", command.BAD_DATA) == 1
+    assert capsys.readouterr() == ("", "no\n")
+
+
+def test_did_you_mean():
+    assert command.did_you_mean("camara", ["crop", "camera"]) == '; did you mean "camera"?'
+    assert command.did_you_mean("xyz", ["crop", "camera"]) == ""
+    assert command.did_you_mean("xyz", []) == ""
+
+
+# ---------------------------------------------------------------- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def line(pace: command.Pace) -> str:
+    return f"{pace.done:.0f} of {pace.total:.0f}, {pace.rate:.1f} a second, {pace.left_s:.0f} s left"
+
+
+def test_pace():
+    pace = command.Pace(30.0, 120, 10.0)
+    assert (pace.rate, pace.left_s) == (3, 30)
+    assert command.Pace(0.0, 120, 0.0).rate == 0
+    assert command.Pace(130.0, 120, 10.0).left_s == 0
+
+
+def test_progress_in_lines(monkeypatch, capsys):
+    """A line every few seconds."""
+    clock = [100.0]
+    monkeypatch.setattr(command.time, "monotonic", lambda: clock[0])
+    with command.progress(100, line) as advance:
+        for _ in range(8):
+            clock[0] += 2
+            advance(10)
+    assert capsys.readouterr().err == ("30 of 100, 5.0 a second, 14 s left\n60 of 100, 5.0 a second, 8 s left\n")
+
+
+def test_short_work_says_nothing(capsys):
+    with command.progress(3, line) as advance:
+        for _ in range(3):
+            advance(1)
+    with command.progress(0, line):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with command.progress(4, line) as advance:
+        for _ in range(4):
+            command.time.sleep(0.15)  # tqdm draws ten times a second at most
+            advance(1)
+    drawn = terminal.getvalue()
+    assert " 75 %|" in drawn
+    assert "3 of 4, " in drawn
+    assert drawn.endswith("\r")  # the bar is gone, results stand alone
+    assert "\n" not in drawn
+
+
+def test_no_bar_if_there_is_nothing_to_do(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with command.progress(0, line):
+        pass
+    assert terminal.getvalue() == ""
+
+
+# ---------------------------------------------------------------- console commands
+
+
+PACKAGES = ["isp", "blursynth"]
+
+
+def main_of(package: str):
+    return importlib.import_module(f"{package}.__main__")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_console_commands(package, capsys):
+    main = main_of(package).main
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"blursynth {command.version()}\n"
+    for arguments, code in ([], command.USAGE), (["--help"], 0), (["-h"], 0):
+        assert main(arguments) == code
+        out, err = capsys.readouterr()
+        said = err if code else out
+        assert said.startswith(f"usage: {package} ")
+        assert all(f"\n  {name} " in said for name in main_of(package).COMMANDS)
+        assert (out if code else err) == ""
+    assert main(["mak"]) == command.USAGE
+    assert f"{package}: expected one of " in capsys.readouterr().err
+
+
+def test_a_misspelt_command(capsys):
+    assert main_of("blursynth").main(["inspct", "x"]) == command.USAGE
+    assert capsys.readouterr().err == (
+        'blursynth: expected one of make, inspect, verify, got "inspct"; did you mean "inspect"?\n'
+    )
+
+
+COMMANDS = [(package, name) for package in PACKAGES for name in main_of(package).COMMANDS]
+
+
+@pytest.mark.parametrize(("package", "name"), COMMANDS)
+def test_every_command_answers_version_and_help(package, name, capsys):
+    for option, expected in (
+        ("--version", f"blursynth {command.version()}\n"),
+        ("--help", f"usage: python -m {package}.{name}"),
+    ):
+        try:
+            assert main_of(package).main([name, option]) == 0
+        except SystemExit as end:
+            assert end.code == 0
+        assert capsys.readouterr().out.startswith(expected)
+
+
+def test_codes_and_arguments_are_passed_on(tmp_path, capsys):
+    assert main_of("blursynth").main(["inspect", str(tmp_path / "nowhere")]) == command.BAD_DATA
+    place = tmp_path / "nowhere"
+    assert capsys.readouterr().err == (
+        f"{place}: expected a shard or a folder of shards (shard-00000.h5), got none; run blursynth.make\n"
+    )
+
+
+def test_every_door_is_a_console_command():
+    """A module with a `main` in either package is found by its console command."""
+    from pathlib import Path
+
+    root = Path(command.__file__).parents[1]
+    doors = set()
+    for package in PACKAGES:
+        for path in (root / package).glob("*.py"):
+            if path.stem != "__main__" and "\ndef main(" in path.read_text(encoding="utf-8"):
+                doors.add((package, path.stem))
+        doors |= {(package, path.parent.name) for path in (root / package).glob("*/__main__.py")}
+    assert doors == set(COMMANDS)
