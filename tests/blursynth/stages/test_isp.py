@@ -161,3 +161,37 @@ def test_nothing_is_changed_in_place() -> None:
     ForwardISP(isp="rsblur/a7r3")(made)
     assert torch.equal(start.image, kept) and torch.equal(made.image, raw[0])
     assert torch.equal(made.sharp_bayer, raw[1])
+
+
+# ---------------------------------------------------------------- which picture is the sharp one
+
+
+@pytest.mark.parametrize("saves", [("raw",), ()])
+def test_a_picture_that_was_blurred_before_the_inverse_is_not_the_sharp_one(saves) -> None:
+    blurred, sharp = pictures(), pictures(seed=1)
+    start = sample_of(blurred, sharp=sharp, sharp_frame=0, target="rendered", saves=saves)
+    made = InverseISP(isp="rsblur/a7r3")(start)
+    assert torch.equal(made.sharp_sensor, A7R3.inverse(sharp, CAMERA))
+
+
+def test_frames_that_were_averaged_before_the_inverse_hold_no_sharp_one() -> None:
+    frames = pictures(5)
+    start = sample_of(frames.mean(0, keepdim=True), sharp=frames[2:3], sharp_frame=2, saves=("raw",))
+    made = InverseISP(isp="rsblur/a7r3")(start)
+    assert torch.equal(made.sharp_sensor, A7R3.inverse(frames[2:3], CAMERA))
+
+
+def test_a_frame_that_is_sharp_goes_through_the_inverse_once(monkeypatch) -> None:
+    through_the_inverse = []
+
+    class Counted:
+        limits = A7R3.limits
+
+        def inverse(self, srgb: torch.Tensor, camera: isp.Camera) -> torch.Tensor:
+            through_the_inverse.append(len(srgb))
+            return A7R3.inverse(srgb, camera)
+
+    monkeypatch.setattr(stages, "opened", lambda name, device: Counted())
+    frames = pictures(5)
+    InverseISP(isp="rsblur/a7r3")(sample_of(frames, sharp=frames[2:3], sharp_frame=2, saves=("raw",)))
+    assert through_the_inverse == [5]
