@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from blursynth.recipe import RecipeError
 
         try:
-            if problem := _problem_with(args.device):
+            if problem := command.device_problem(args.device):
                 return command.refuse(f"--device: {problem}", USAGE)
             return make(args)
         except RecipeError as error:
@@ -111,19 +111,6 @@ def make(args: argparse.Namespace) -> int:
 
 def _progress_line(pace: command.Pace) -> str:
     return f"{pace.done:.0f}/{pace.total:.0f} pairs, {pace.rate:.1f} pairs/s, {pace.left_s:.0f} s left"
-
-
-def _problem_with(device: str) -> str:
-    """Why `device` cannot be used; "" if it can."""
-    import torch
-
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        return f'expected cpu or cuda, got "{device}"'
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        return f'expected a device that works here, got "{device}" ({str(problem).splitlines()[0]}); choose cpu'
-    return ""
 
 
 # ---------------------------------------------------------------- what the user sees

@@ -141,6 +141,19 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def device_problem(device: str) -> str:
+    """Why torch cannot work on `device`, "" if it can."""
+    import torch
+
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        return f'expected cpu or cuda, got "{device}"'
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        return f'expected a device that works here, got "{device}" ({str(problem).splitlines()[0]}); choose cpu'
+    return ""
+
+
 # ---------------------------------------------------------------- sentences
 
 

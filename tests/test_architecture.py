@@ -36,7 +36,7 @@ LAYERS = (
     ("blursynth.stages",),
     ("blursynth.digests", "blursynth.sources", "blursynth.executors", "blursynth.shards"),
     ("blursynth.recipe", "blursynth.joins"),
-    ("blursynth.synthesis",),
+    ("blursynth.synthesis", "blursynth.sealed"),
     ("blursynth.make", "blursynth.inspect", "blursynth.verify", "blursynth.__main__"),
 )
 
@@ -58,15 +58,13 @@ DOORS = {
 }
 CONSOLE = {"isp.__main__", "blursynth.__main__"}
 
-# --help must answer at once, so these load nothing heavy, neither themselves nor through what they load.
+# --help must answer at once, so these load nothing heavy, neither themselves nor through what they load. The exception is
+# isp.convert, which needs the networks to know what it may read.
 HEAVY = {
     *("torch", "numpy", "scipy", "skimage", "cv2", "PIL", "rawpy", "exifread"),
     *("h5py", "safetensors", "joblib", "pydantic", "yaml", "tqdm"),
 }
-LIGHT_MODULES = {
-    *("isp", "isp.command", "isp.apply.__main__", "isp.prepare.__main__", "isp.train.__main__", "isp.doctor"),
-    *("blursynth", "blursynth.make", "blursynth.inspect", "isp.__main__", "blursynth.__main__"),
-}
+LIGHT_MODULES = {"isp", "isp.command", "blursynth", *CONSOLE, *(DOORS - {"isp.convert"})}
 
 FINDS_RECIPES = {"isp.files.document"}  # a wheel keeps them in blursynth/recipes, and isp.train reads its own there
 MEANINGLESS = {"utils", "util", "misc", "helpers", "common"}
