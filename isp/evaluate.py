@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from isp import command
 from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE, at_least
-from isp.rng import generator
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +56,8 @@ def with_wrong(camera: Camera, parameter: str, seed: int, index: int) -> Camera:
     Source: kim2024, §S6; kim2024, Table S5
     """
     import torch
+
+    from isp.rng import generator
 
     true = getattr(camera, parameter)
     if true is None:

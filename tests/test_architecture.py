@@ -58,16 +58,13 @@ DOORS = {
 }
 CONSOLE = {"isp.__main__", "blursynth.__main__"}
 
-# --help must answer at once, so these load nothing heavy, neither themselves nor through what they load.
+# --help must answer at once, so these load nothing heavy, neither themselves nor through what they load. The exception is
+# isp.convert, which needs the networks to know what it may read.
 HEAVY = {
     *("torch", "numpy", "scipy", "skimage", "cv2", "PIL", "rawpy", "exifread"),
     *("h5py", "safetensors", "joblib", "pydantic", "yaml", "tqdm"),
 }
-LIGHT_MODULES = {
-    *("isp", "isp.command", "isp.apply.__main__", "isp.prepare.__main__", "isp.train.__main__", "isp.doctor"),
-    *("blursynth", "blursynth.make", "blursynth.inspect", "blursynth.verify", "isp.__main__", "blursynth.__main__"),
-}
-
+LIGHT_MODULES = {"isp", "isp.command", "blursynth", *CONSOLE, *(DOORS - {"isp.convert"})}
 MEANINGLESS = {"utils", "util", "misc", "helpers", "common"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
 YAML_LOADERS = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from isp.contract import ISP
 
 PAIR = "paramisp"  # a bare name: the pair that comes with the package
-GAINS = (0.1, 1.4, 2.7, 4.0)  # Source: kim2024, §5
+GAINS = (0.1, 1.4, 2.7, 4.0)  # the default of hdr. Source: kim2024, §5
 SUFFIXES = {"png": ".png", "png16": ".png", "jpg": ".jpg"}
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")  # those of isp.cfa, which would load torch
 REST = "the files listed above are complete, run the command again for the rest"
