@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +10,24 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isp.backends.paramisp.design import PRESETS, Design
+from isp import registry
+from isp.contract import Direction, Trainable
 from isp.files import document
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+NEWER_KEYS = ("backend", "phase", "loss")  # `Plan.text` leaves them out at their defaults, as texts of before do
 
 
 class Plan(BaseModel):
     """A checked training recipe. The defaults are the paper's figures; what it does not state is the published code's.
 
-    direction          which network is trained; "joint" trains the pair
-    preset, design     the network: a named preset, and single choices of `Design` instead of the preset's
-    start_from         weight files to begin with: one, or for "joint" the inverse and the forward network
+    backend            the backend whose networks are trained
+    direction          which direction is trained; "joint" trains both
+    phase              the loss to use, if the backend has several for a direction; its first, if none is named
+    preset, design     the networks: a preset of the backend, and single choices instead of the preset's
+    loss               hyper-parameters of the backend's loss
+    start_from         weight files to begin with: one for each network, or one with both
     cameras, shots     virtual cameras that take the pairs where no data are given, and how many scenes each sees
     low_key            share of their scenes that are dark beyond what the camera's meter allows for, as a night is
     patch              side of the square patches
@@ -33,8 +36,9 @@ class Plan(BaseModel):
     lr, decay, every   learning rate, times `decay` after every so many epochs
     noise              standard deviation of the noise on the input, in units of its quantisation step
     border             pixels of the frame that the loss leaves out, since demosaicing spoils them
-    forward_weight     "joint": how much the forward network's own loss on the recorded RAW image counts beside eq. S1. With the
-                       paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise
+    forward_weight     "joint": weight of the forward network's own loss on the recorded RAW image, beside eq. S1. With the
+                       paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise. It is
+                       a hyper-parameter of ParamISP's loss: the same as {forward_weight: ...} in `loss`
     precision          of the convolutions; the loss and the tone curves stay in float32
     validate_patches   patches of the validation split that are measured after every `validate_every` epochs
     store              precision of the weight files that are written
@@ -47,9 +51,12 @@ class Plan(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    backend: str = "paramisp"
     direction: Literal["inverse", "forward", "joint"] = "inverse"
-    preset: Literal["paper", "official"] = "paper"
+    phase: str = ""
+    preset: str = "paper"
     design: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
     start_from: tuple[str, ...] = ()
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
     shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # the next million are validated on
@@ -71,32 +78,30 @@ class Plan(BaseModel):
     store: Literal["float32", "float16"] = "float32"
     licence: str = "as the data it was trained on"
 
-    @property
-    def network(self) -> Design:
-        """The network's design. Raises `ValueError` for an unknown choice."""
-        known = {field.name for field in dataclasses.fields(Design)}
-        unknown = self.design.keys() - known
-        if unknown:
-            raise ValueError(
-                f"design: expected keys out of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
-            )
-        chosen: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.design.items()
-        }
-        return dataclasses.replace(PRESETS[self.preset], **chosen)
+    def trainable(self) -> Trainable:
+        """Build the untrained networks. Raises `ValueError` for what the backend does not know, and for an unknown backend."""
+        design = {"preset": self.preset, **self.design}
+        loss = {**({"forward_weight": self.forward_weight} if self.forward_weight else {}), **self.loss}
+        networks = registry.trainable_backend(self.backend).trainable(self.direction, design, loss, self.seed)
+        if self.phase and self.phase not in networks.phases:
+            raise ValueError(f"phase: expected one of {', '.join(networks.phases)}, got {self.phase}")
+        if len(self.start_from) > len(networks.networks):
+            expected = len(networks.networks)
+            raise ValueError(f"start_from: expected {expected} weight files, got {len(self.start_from)}")
+        return networks
 
     @property
-    def directions(self) -> tuple[Literal["inverse", "forward"], ...]:
+    def directions(self) -> tuple[Direction, ...]:
         return ("inverse", "forward") if self.direction == "joint" else (self.direction,)
 
     @property
     def text(self) -> str:
-        """This plan as JSON, defaults written out."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """This plan as JSON, with all defaults, except those of `NEWER_KEYS`."""
+        record = self.model_dump(mode="json")
+        defaults = {key: Plan.model_fields[key].default for key in NEWER_KEYS}
+        return json.dumps(
+            {key: value for key, value in record.items() if value != defaults.get(key, ...)}, sort_keys=True
+        )
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Plan:
@@ -124,15 +129,12 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
             raise ValueError(f"--set {override}: expected a YAML value, got: {problem}") from problem
     try:
         plan = Plan.model_validate(read)
-        _ = plan.network
+        plan.trainable()
     except ValidationError as failure:
         wrong = [
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}, got {error['input']!r}" for error in failure.errors()
         ]
         raise ValueError(f"recipe {name}: " + "; ".join(wrong)) from failure
-    expected = len(plan.directions)
-    if plan.start_from and len(plan.start_from) != expected:
-        raise ValueError(f"recipe {name}: start_from: expected {expected} weight files, got {len(plan.start_from)}")
     return plan
 
 
