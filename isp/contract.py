@@ -201,13 +201,12 @@ class Published:
     )
 
 
+@runtime_checkable
 class TrainableBackend(Protocol):
-    """What the module of a trainable backend has, besides `VARIANTS` and `create`.
+    """The module of a backend that can be trained: it has `trainable`, besides `VARIANTS` and `create`.
 
-    PUBLISHED  how its authors store their weights; None, or absent, if there are none to convert
+    If there are checkpoints of its authors to convert, it has a `Published` called `PUBLISHED`, too.
     """
-
-    PUBLISHED: Published | None
 
     def trainable(
         self, directions: Directions, design: Mapping[str, Any], loss: Mapping[str, Any], seed: int

@@ -36,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from isp import registry
 
     try:
-        backend = registry.trainable_backend(args.backend)
-        published = getattr(backend, "PUBLISHED", None)
-        if published is None:
-            raise ValueError(f'--backend: expected a backend with published checkpoints, got "{args.backend}"')
+        backend, published = registry.trainable_backend(args.backend), registry.published(args.backend)
     except ValueError as problem:
         return refuse(str(problem), USAGE)
     from isp.files import checkpoints, weights

@@ -8,10 +8,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from isp.command import did_you_mean
-from isp.contract import ISP, TrainableBackend
+from isp.contract import ISP, Published, TrainableBackend
 
 # name -> module with `VARIANTS` (a bare name means the first) and `create(variant, device)`. If it also has `TAKES_PATHS`, a
-# variant may be a path to weights, and `create` judges it. If it also has `trainable`, it is a `TrainableBackend`.
+# variant may be a path to weights, and `create` judges it. If it also has `trainable`, it is a `TrainableBackend`, and
+# may have `PUBLISHED`.
 BUILT_IN = {
     "rsblur": "isp.backends.rsblur",
     "upi": "isp.backends.upi",
@@ -80,3 +81,14 @@ def trainable_backend(name: str) -> TrainableBackend:
     if not hasattr(module, "trainable"):
         raise ValueError(f'isp: expected a backend that can be trained, got "{name}", which has nothing to learn')
     return cast(TrainableBackend, module)
+
+
+def published(name: str) -> Published:
+    """Find how the authors of the backend called `name` store their weights.
+
+    Raises `ValueError` for an unknown backend, or for one without published checkpoints.
+    """
+    found: Published | None = getattr(_module(name), "PUBLISHED", None)
+    if found is None:
+        raise ValueError(f'isp: expected a backend with published checkpoints, got "{name}", which has none')
+    return found

@@ -44,7 +44,7 @@ class Weights:
 
 
 def by_network(tensors: Mapping[str, Tensor], direction: str) -> dict[str, dict[str, Tensor]]:
-    """Split the tensors of one file into {network: {name: tensor}}. Reverse: `in_one_file`.
+    """Split the tensors of one file into {network: {name: tensor}}.
 
     A "joint" file holds both networks, with names that begin with "inverse." and "forward.", or one network that works in
     both directions.
@@ -56,13 +56,6 @@ def by_network(tensors: Mapping[str, Tensor], direction: str) -> dict[str, dict[
         prefix[:-1]: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         for prefix in prefixes
     }
-
-
-def in_one_file(networks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Name the tensors of one or both networks so that they can stand in one file."""
-    if len(networks) == 1:
-        return dict(*networks.values())
-    return {f"{network}.{name}": value for network, tensors in networks.items() for name, value in tensors.items()}
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -182,7 +182,10 @@ def clean_batch(
 
 
 def validation_batches(pairs: Sequence[Sequence[Pair | VirtualPair]], patches: int, patch: int) -> list[Batch]:
-    """Cut the middle windows out of up to `patches` pairs, equally many of each camera, one a batch; small pictures stay whole."""
+    """Cut the middle windows out of up to `patches` pairs, equally many of each camera, one a batch.
+
+    A picture smaller than a patch stays whole.
+    """
     each = max(1, patches // len(pairs))
     batches = []
     for pair in (pair for candidates in pairs for pair in candidates[:each]):

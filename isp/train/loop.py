@@ -220,7 +220,7 @@ def train(
         shown = ", ".join(f"{name} {value:.5f}" for name, value in figures.items())
         return f"step {run.step}/{last}, {shown}, {pace.rate * plan.batch:.1f} patches/s, {pace.left_s:.0f} s left"
 
-    with progress(last - run.step, line) if ranks.rank == 0 else nullcontext(lambda step: None) as meter:
+    with progress(float(last - run.step), line) if ranks.rank == 0 else nullcontext(lambda step: None) as meter:
         while run.step < last:
             figures = run.advance(pairs)
             if not math.isfinite(figures["loss"]):
@@ -228,7 +228,7 @@ def train(
                     f"step {run.step}: expected a finite loss, got {figures['loss']}; the run has diverged. "
                     f"Begin again in another folder with a lower lr than {plan.lr:g}; {out} keeps what was saved before"
                 )
-            meter(1)
+            meter(1.0)
             if board is not None:
                 for name, value in figures.items():
                     board.add_scalar("loss" if name == "loss" else f"loss/{name}", value, run.step)

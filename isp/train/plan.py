@@ -37,8 +37,8 @@ class Plan(BaseModel):
     noise              standard deviation of the noise on the input, in units of its quantisation step
     border             pixels of the frame that the loss leaves out, since demosaicing spoils them
     forward_weight     "joint": weight of the forward network's own loss on the recorded RAW image, beside eq. S1. With the
-                       paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise. It is
-                       a hyper-parameter of ParamISP's loss: the same as {forward_weight: ...} in `loss`
+                       paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise.
+                       It is a hyper-parameter of ParamISP's loss, and may stand in `loss` as well
     precision          of the convolutions; the loss and the tone curves stay in float32
     validate_patches   patches of the validation split that are measured after every `validate_every` epochs
     store              precision of the weight files that are written
