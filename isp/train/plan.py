@@ -53,8 +53,8 @@ class Plan(Part):
     direction: Literal["inverse", "forward", "joint"] = "inverse"
     phase: str = ""
     preset: str = "paper"
-    design: dict[str, Any] = {}
-    loss: dict[str, Any] = {}
+    design: dict[str, Any] = Field(default={})
+    loss: dict[str, Any] = Field(default={})
     start_from: tuple[str, ...] = ()
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
     shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # the next million are validated on
