@@ -131,7 +131,8 @@ def explained(
         elif error["type"] == "missing":
             sentences[path] = "missing; give it a value"
         elif error["type"] == "union_tag_not_found":
-            sentences[f"{path}.use"] = "missing; give it a value"
+            key = error["ctx"]["discriminator"].strip("'")
+            sentences[f"{path}.{key}"] = "missing; give it a value"
         else:
             sentence = error["msg"].removeprefix("Value error, ")
             if path in sentences:  # another branch of a union
