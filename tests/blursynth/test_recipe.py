@@ -291,7 +291,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two cameras": (
         inserted(2, {"camera": {"profile": "a7r3"}}),
-        "stages.2.camera: a pair has one camera; remove this stage or the camera before it",
+        "stages.2.camera.1: a pair has one camera; remove this stage or the camera before it",
     ),
     "noise that follows an unknown iso": (
         with_stage("camera", {"profile": "d40", "white_balance": [[2, 2], [2, 2]]}),

@@ -213,7 +213,7 @@ def test_saturation_light_is_blurred_alike_and_stays_light() -> None:
         ({"sizes": [1]}, "greater than or equal to 3"),
         ({"sizes": [257]}, "less than or equal to 255"),
         ({"families": []}, "at least 1 item"),
-        ({"families": ["schmid"]}, "'schmidt'"),
+        ({"families": ["schmid"]}, "'schmid'; did you mean \"schmidt\""),
     ],
 )
 def test_settings_that_make_no_sense(keys: dict, words: str) -> None:
