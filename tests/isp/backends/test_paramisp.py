@@ -498,15 +498,18 @@ def test_the_backend_gives_no_gradient_graph(folder):
             "paramisp/{0}/inverse.safetensors+{0}/inverse.safetensors",
             "expected one inverse and one forward network, got two of inverse",
         ),
-        ("paramisp/{}/other.safetensors", "expected weights of paramisp with matrix rows_1 or official, got upi with"),
+        ("paramisp/{}/other.safetensors", "expected weights of paramisp, got weights of upi"),
+        ("paramisp/{}/matrix.safetensors", "expected weights with matrix rows_1 or official, got rows_2"),
         ("paramisp/{}/sideways.safetensors", "expected the direction inverse, forward or joint, got sideways"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_a_sentence(folder, name, words):
     save(folder / "other.safetensors", "inverse", backend="upi")
     tensors = net("inverse").state_dict()
-    said = {"backend": "paramisp", "direction": "sideways", "camera": "", "licence": "", "matrix": "rows_1"}
-    weights.write(folder / "sideways.safetensors", tensors, design=PAPER.to_json(), **said)
+    metadata = {"backend": "paramisp", "direction": "sideways", "camera": "", "licence": "", "matrix": "rows_1"}
+    weights.write(folder / "sideways.safetensors", tensors, design=PAPER.to_json(), **metadata)
+    odd = metadata | {"direction": "inverse", "matrix": "rows_2"}
+    weights.write(folder / "matrix.safetensors", tensors, design=PAPER.to_json(), **odd)
     with pytest.raises(ValueError, match=words):
         isp.create(name.format(folder))
 

@@ -145,6 +145,21 @@ def test_an_epoch_takes_equally_many_patches_of_each_camera(folder):
     assert isos.count(100.0) == isos.count(200.0) == 8
 
 
+def test_every_epoch_has_another_order(folder):
+    """Of two cameras, which is the first patch of an epoch from, and which are all the others from."""
+    training = [[pairs.split(folder, "train")[0]], [pairs.split(folder, "train")[1]]]
+    isos = [
+        tuple(
+            float(iso)
+            for step in range(4)
+            for iso in clean_batch(training, 0, 4 * epoch + step, range(4), 4, 8, 88).camera.iso
+        )
+        for epoch in range(4)
+    ]
+    assert all(sorted(order) == sorted(isos[0]) for order in isos)
+    assert len(set(isos)) == 4  # each is one of 12,870
+
+
 # ---------------------------------------------------------------- losses and schedule
 
 
