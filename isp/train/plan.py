@@ -1,4 +1,4 @@
-"""What a training run is: one YAML file, every figure of the paper's schedule a key."""
+"""Training recipes: one YAML file describes a run, and every figure of the paper's schedule is a key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from isp.contract import Direction, Trainable
 from isp.files.document import Count, NonNegative, Part, Positive
 from isp.recipe_files import RecipeError, explained
 
-NEWER_KEYS = ("backend", "phase", "loss")  # `Plan.text` leaves them out at their defaults, as texts of before do
+NEWER_KEYS = (
+    "backend",
+    "phase",
+    "loss",
+)  # `Plan.text` omits them at their defaults, so that it equals the texts of older runs
 
 
 class Plan(Part):
-    """A checked training recipe. The defaults are the paper's figures; what it does not state is the published code's.
+    """A checked training recipe. The defaults are the paper's figures, or the published code's if the paper states none.
 
     backend            the backend whose networks are trained
     direction          which direction is trained; "joint" trains both
@@ -28,21 +32,21 @@ class Plan(Part):
     preset, design     the networks: a preset of the backend, and single choices instead of the preset's
     loss               hyper-parameters of the backend's loss
     start_from         weight files to begin with: one for each network, or one with both
-    cameras, shots     virtual cameras that take the pairs where no data are given, and how many scenes each sees
-    low_key            share of their scenes that are dark beyond what the camera's meter allows for, as a night is
+    cameras, shots     virtual cameras that take the pairs if no data are given, and the number of scenes that each sees
+    low_key            share of their scenes that are too dark for the camera's meter, as at night
     patch              side of the square patches
-    batch              patches in a step, over all processes
-    patches            patches of each camera in an epoch
-    lr, decay, every   learning rate, times `decay` after every so many epochs
+    batch              patches per step, over all processes
+    patches            patches of each camera per epoch
+    lr, decay, every   learning rate; it is multiplied by `decay` after every `every` epochs
     noise              standard deviation of the noise on the input, in units of its quantisation step
-    border             pixels of the frame that the loss leaves out, since demosaicing spoils them
+    border             width of the frame that the loss ignores, because demosaicing spoils it
     forward_weight     "joint": weight of the forward network's own loss on the recorded RAW image, beside eq. S1. With the
                        paper's 0 it sees only RAW images that the inverse network made, which have no noise, and unlearns noise.
                        It is a hyper-parameter of ParamISP's loss, and may stand in `loss` as well
     precision          of the convolutions; the loss and the tone curves stay in float32
-    validate_patches   patches of the validation split that are measured after every `validate_every` epochs
+    validate_patches   patches of the validation split to measure after every `validate_every` epochs
     store              precision of the weight files that are written
-    licence            under which terms the weights may be used; written into the files
+    licence            the terms of use of the weights, written into their files
 
     Source: kim2024, §4 and §S5; kim2024, ParamISP@0e4913f
     """
@@ -57,7 +61,7 @@ class Plan(Part):
     loss: dict[str, Any] = Field(default={})
     start_from: tuple[str, ...] = ()
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
-    shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # the next million are validated on
+    shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # validation uses the next million
     low_key: Annotated[float, Field(ge=0, le=1)] = 0.0
     patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
     batch: Count = 8
@@ -94,7 +98,7 @@ class Plan(Part):
 
     @property
     def text(self) -> str:
-        """This plan as JSON, with all defaults, except those of `NEWER_KEYS`."""
+        """The plan as JSON, with all defaults written out, except those of `NEWER_KEYS`."""
         record = self.model_dump(mode="json")
         defaults = {key: Plan.model_fields[key].default for key in NEWER_KEYS}
         return json.dumps(
