@@ -121,5 +121,7 @@ class DrawCamera(Stage):
         }
         cfa = self.cfa[int(sample.rng("cfa").integers(len(self.cfa)))]
         camera = known.camera((red, blue), cfa, shot, iso=iso, **optics).to(sample.device)
-        dice = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
-        return sample.replace(camera=camera).drawn(**{name: value for name, value in dice.items() if value is not None})
+        draws = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
+        return sample.replace(camera=camera).drawn(
+            **{name: value for name, value in draws.items() if value is not None}
+        )
