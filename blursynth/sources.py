@@ -166,7 +166,7 @@ class Frames(_Source):
         if "unreadable" in skipped:
             raise ValueError(
                 f"{data}: expected frames without gaps, got {skipped['unreadable']} broken links or unreadable files; "
-                "mend them, or leave their clip out with source.pattern"
+                "repair them, or exclude their clip with source.pattern"
             )
         sequences: dict[PurePosixPath, list[str]] = {}
         for name in map(PurePosixPath, names):

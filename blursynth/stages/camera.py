@@ -54,7 +54,7 @@ class DrawCamera(Stage):
         found = []
         if self.white_balance == "profile" and not known.shots:
             found.append(
-                f'white_balance: the profile "{known.name}" knows no white balance; give ranges for red and blue, as in '
+                f'white_balance: the profile "{known.name}" has no white balance; give ranges for red and blue, as in '
                 "white_balance: [[1.9, 2.4], [1.5, 1.9]]"
             )
         days = [shot.day for shot in known.shots if shot.day]
@@ -107,7 +107,7 @@ class DrawCamera(Stage):
             shot = shots[int(sample.rng("shot").choice(len(shots), p=frequency / frequency.sum()))]
         if self.white_balance == "profile":
             if shot is None:
-                raise ValueError(f'camera: the profile "{known.name}" knows no white balance; set camera.white_balance')
+                raise ValueError(f'camera: the profile "{known.name}" has no white balance; set camera.white_balance')
             red, blue = shot.white_balance
         else:
             rng = sample.rng("white_balance")

@@ -73,7 +73,7 @@ class Crop(Stage):
         if shape[0] < least[0] or shape[1] < least[1]:
             raise ValueError(
                 f"crop: expected a picture of at least {least[0]}x{least[1]} (height x width), got "
-                f"{shape[0]}x{shape[1]} ({sample.source}); lower crop.size, leave the picture out with source.pattern, "
+                f"{shape[0]}x{shape[1]} ({sample.source}); lower crop.size, exclude the picture with source.pattern, "
                 "or set on_error: skip"
             )
         if self.at is None:

@@ -55,7 +55,7 @@ class SensorNoise(Stage):
         except (ValueError, OSError) as problem:
             return [f"profile: {problem}"]
         if known.noise is None:
-            return [f'profile: "{known.name}" knows no noise; give shot_gain and read_std instead']
+            return [f'profile: "{known.name}" has no noise; give shot_gain and read_std instead']
         return []
 
     def misfits(self, before: State) -> list[Problem]:
@@ -77,7 +77,7 @@ class SensorNoise(Stage):
             return self.shot_gain, self.read_std
         noise = profiles.load(str(self.profile)).noise
         if noise is None:
-            raise ValueError(f'sensor_noise: the profile "{self.profile}" knows no noise; give shot_gain and read_std')
+            raise ValueError(f'sensor_noise: the profile "{self.profile}" has no noise; give shot_gain and read_std')
         return noise.at(iso)
 
     def __call__(self, sample: Sample) -> Sample:
