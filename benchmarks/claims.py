@@ -273,7 +273,7 @@ def psnr_of(run: loop.Run, conditions: Sequence[str], tested: int) -> dict[str, 
         for index, batch in enumerate(validation_batches([pairs], tested, plan.patch)):
             for condition in conditions:
                 seen = batch._replace(camera=seen_as(batch.camera, condition, index)).to(run.device)
-                for predicted, images in loop.predictions(run.networks, seen).items():
+                for predicted, images in loop.predictions(run.model, seen).items():
                     found.setdefault(f"{camera} {predicted} {condition}", []).append(psnr_db(*images))
     return found
 

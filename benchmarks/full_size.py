@@ -29,7 +29,7 @@ from blursynth.synthesis import one_thread
 from isp import cfa, command, full_size, profile
 from isp.apply import __main__ as apply
 from isp.backends.paramisp import create, strips
-from isp.backends.paramisp.strips import Storage
+from isp.backends.paramisp.feature_map import Storage
 from isp.contract import Direction
 from isp.files import photographs
 from isp.files.pictures import read_image
@@ -54,7 +54,7 @@ def speed(height: int, width: int) -> None:
             "at once": lambda net=network, image=image: net(image, camera),
             "its convolutions": lambda convolutions=convolutions: [convolution() for convolution in convolutions],
         } | {
-            f"in strips, {storage.said}": lambda net=network, image=image, storage=storage: strips.run(
+            f"in strips, {storage.description}": lambda net=network, image=image, storage=storage: strips.run(
                 net, image, camera, storage, lambda macs: None
             )
             for storage in STORAGES
@@ -67,7 +67,7 @@ def speed(height: int, width: int) -> None:
         for storage in STORAGES:
             result = strips.run(network, image, camera, storage, lambda macs: None)
             apart = (result - whole).abs().max()
-            print(f"  {storage.said:68} at most {apart:.1e} from at once, {psnr_db(result, whole):.1f} dB")
+            print(f"  {storage.description:68} at most {apart:.1e} from at once, {psnr_db(result, whole):.1f} dB")
 
 
 def one(direction: Direction, height: int, width: int, budget: float, result: str) -> None:

@@ -50,7 +50,7 @@ def _problems_at_end(state: State) -> list[str]:
     if state.space != "srgb":
         found.append(f"stages: expected the last stage to give srgb, but {state.given_by} gives {state.space}")
     if "one_frame" not in state.brought:
-        found.append(f"stages: needs {THINGS['one_frame']}; put {_bringers('one_frame')} before it")
+        found.append(f"stages: a pair needs {THINGS['one_frame']}; add {_bringers('one_frame')}")
     if state.halo:
         found.append(
             f"stages: the border of {state.halo} pixels is spoiled at the end; add crop_border: {{pixels: {state.halo}}}"
@@ -68,9 +68,18 @@ def _problems_of_saves(recipe: Recipe, state: State) -> list[str]:
     for key in recipe.save:
         missing = [need for need in SAVES[key] if need not in state.brought]
         missing = [need for need in missing if not (need == "levels" and camera_is_missing)]
-        if missing:
-            what = " and ".join(THINGS.get(need, need) for need in missing)
+        if "kernel" in missing and "several kernels" in state.brought:
+            found.append(f'save: "{key}" can hold one kernel, but several stages blur by one; leave it out')
+        elif missing:
+            what = " and ".join(_in_words(need, state) for need in missing)
             makers = " and ".join(filter(None, map(_bringers, missing)))
             add = f"add {makers}, or " if makers else ""
             found.append(f'save: "{key}" needs {what}; {add}leave it out')
     return found
+
+
+def _in_words(need: str, state: State) -> str:
+    words = THINGS.get(need, need)
+    if need == "levels" and state.camera is not None:
+        return f'{words}, which the camera profile "{state.camera.profile}" does not give'
+    return words

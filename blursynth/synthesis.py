@@ -14,7 +14,6 @@ from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
 from blursynth.shards import shard
 from blursynth.sources import Clip
-from blursynth.stages.isp import opened
 
 
 @contextmanager
@@ -36,8 +35,8 @@ def _srgb(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def needs_reference(recipe: Recipe) -> bool:
-    """Whether an ISP of the recipe needs the sRGB picture of the scene, which is then blurred along with the light."""
-    return any(opened(name, "cpu").limits.needs_reference for stage in recipe.stages for name in stage.isps)
+    """Whether a stage of the recipe needs the sRGB picture of the scene, which is then blurred along with the light."""
+    return any(stage.needs_reference for stage in recipe.stages)
 
 
 def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
@@ -60,6 +59,7 @@ def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
         index=index,
         source=clip.name,
         target=recipe.target,
+        # The picture that becomes the blurred one. In ready-made pairs it is blurred already, as a reference must be.
         reference=image if needs_reference(recipe) else None,
         saves=recipe.save,
     )

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isp.camera import Camera
-    from isp.contract import ISP, Direction
+    from isp.contract import ISP, Batch, Direction
     from isp.metrics import Window
     from isp.pairs import Pair
-    from isp.train.data import Batch, VirtualPair
+    from isp.train.data import VirtualPair
 
 Protocol = Literal["paper", "official"]
 

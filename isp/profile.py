@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
 import torch
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from isp import color
 from isp.camera import Camera
 from isp.cfa import Pattern
 from isp.command import did_you_mean
 from isp.files import document
-from isp.files.document import Matrix3, Part, Positive
+from isp.files.document import Matrix3, NonNegative, Part, Positive
 from isp.recipe_files import explained
 
 
@@ -37,7 +36,7 @@ class Noise(Part):
     """Poisson-Gaussian noise at `iso`, or at any ISO if that is `None`: variance = shot_gain * sensor + read_std^2."""
 
     shot_gain: Positive
-    read_std: Annotated[float, Field(ge=0)]
+    read_std: NonNegative
     iso: Positive | None = None
 
     def at(self, iso: float | None) -> tuple[float, float]:
@@ -150,17 +149,16 @@ def _words(model: str) -> set[str]:
 
 def read(text: str, path: str) -> Profile:
     """Return the profile in a YAML document; `path` names it in messages. Raises `ValueError` with all its problems."""
+    expected = f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got:"
     try:
         content = document.parsed(text)
-    except yaml.YAMLError as problem:
-        raise ValueError(f"{path}: expected YAML, got: {problem}") from problem
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got no mapping of keys")
-    try:
+        if not isinstance(content, dict):
+            raise ValueError(f"{expected} no mapping of keys")
         return Profile.model_validate(content)
+    except yaml.YAMLError as problem:
+        raise ValueError(f"{expected} {problem}") from problem
     except ValidationError as failure:
-        problems = "; ".join(explained(failure, Profile, content))
-        raise ValueError(f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got: {problems}") from failure
+        raise ValueError(f"{expected} {'; '.join(explained(failure, Profile, content))}") from failure
 
 
 def load(name: str) -> Profile:

@@ -51,9 +51,10 @@ def read(name: str, known: Mapping[str, Path], form: str) -> dict[str, Any]:
 
     `form` says what a recipe looks like. Raises `RecipeError` if there is none, or if it is not a YAML mapping.
     """
+    folders = {key.rpartition("/")[:2] for key in known}  # of shipped names: "train/" for training recipes
     if name in known:
         path = known[name]
-    elif name.endswith((".yaml", ".yml")) or ("/" in name and not did_you_mean(name, known)):
+    elif name.endswith((".yaml", ".yml")) or ("/" in name and name.rpartition("/")[:2] not in folders):
         path = Path(name)
     else:
         raise RecipeError(name, [f"expected one of {', '.join(known)} or a .yaml file{did_you_mean(name, known)}"])
@@ -130,7 +131,8 @@ def explained(
         elif error["type"] == "missing":
             sentences[path] = "missing; give it a value"
         elif error["type"] == "union_tag_not_found":
-            sentences[f"{path}.use"] = "missing; give it a value"
+            key = error["ctx"]["discriminator"].strip("'")
+            sentences[f"{path}.{key}"] = "missing; give it a value"
         else:
             sentence = error["msg"].removeprefix("Value error, ")
             if path in sentences:  # another branch of a union

@@ -114,6 +114,13 @@ def test_installed_commands(installed):
     process = installed("blursynth", "make", "--list")
     assert process.returncode == 0, process.stderr
     assert all(f"\n  {name} " in process.stdout for name in (*summaries(), "a7r3"))
+    process = installed(
+        "-c", "from isp.train import plan; print(plan.load('train/paramisp_small').name, *plan.shipped().values())"
+    )
+    assert process.returncode == 0, process.stderr
+    name, *paths = process.stdout.split()
+    assert name == "paramisp_small" and len(paths) == len(list((ROOT / "recipes" / "train").glob("*.yaml")))
+    assert all("/target0/isp/recipes/" in path for path in paths)
     process = installed("-c", "import isp, blursynth; print(isp.__file__, blursynth.__file__)")
     assert process.returncode == 0, process.stderr
     assert all(f"/target0/{package}/__init__.py" in process.stdout for package in PACKAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -13,15 +13,24 @@ from pydantic import AfterValidator, Field
 
 from blursynth.sample import Sample
 from blursynth.stages.stage import Stage, State
+from isp.command import did_you_mean
 from isp.light import bank, raster
 from isp.light.convolution import convolve
 from isp.light.trajectories import FAMILIES
 from isp.space import Space
 
-if TYPE_CHECKING:
-    Family = str
-else:
-    Family = Literal[tuple(FAMILIES)]
+# The families that a recipe draws from if it names none. They are written out, because a new entry in FAMILIES must not
+# change the pixels of such recipes.
+PUBLISHED_FAMILIES = ("boracchi_foi", "schmidt", "gaussian_process")
+
+
+def _known_family(name: str) -> str:
+    if name not in FAMILIES:
+        raise ValueError(f"expected some of {', '.join(FAMILIES)}, got {name!r}{did_you_mean(name, FAMILIES)}")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known_family)]
 
 
 def _odd(size: int) -> int:
@@ -73,8 +82,7 @@ class CameraShake(_KernelBlur):
 
     name: ClassVar[str] = "camera_shake"
 
-    # Written out: a new entry in FAMILIES must not change the pixels of recipes that do not name it.
-    families: Annotated[tuple[Family, ...], Field(min_length=1)] = ("boracchi_foi", "schmidt", "gaussian_process")
+    families: Annotated[tuple[Family, ...], Field(min_length=1)] = PUBLISHED_FAMILIES
     sizes: Annotated[tuple[OddSize, ...], Field(min_length=1)] = tuple(range(5, 31, 2))
 
     @property

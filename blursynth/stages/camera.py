@@ -54,7 +54,7 @@ class DrawCamera(Stage):
         found = []
         if self.white_balance == "profile" and not known.shots:
             found.append(
-                f'white_balance: the profile "{known.name}" knows no white balance; give ranges for red and blue, as in '
+                f'white_balance: the profile "{known.name}" has no white balance; give ranges for red and blue, as in '
                 "white_balance: [[1.9, 2.4], [1.5, 1.9]]"
             )
         days = [shot.day for shot in known.shots if shot.day]
@@ -121,5 +121,7 @@ class DrawCamera(Stage):
         }
         cfa = self.cfa[int(sample.rng("cfa").integers(len(self.cfa)))]
         camera = known.camera((red, blue), cfa, shot, iso=iso, **optics).to(sample.device)
-        dice = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
-        return sample.replace(camera=camera).drawn(**{name: value for name, value in dice.items() if value is not None})
+        draws = {"iso": iso, "white_balance": [red, 1.0, blue], "cfa": cfa, "day": shot.day if shot else None, **optics}
+        return sample.replace(camera=camera).drawn(
+            **{name: value for name, value in draws.items() if value is not None}
+        )

@@ -69,8 +69,10 @@ class ToneCurve(Stage):
 
     def __call__(self, sample: Sample) -> Sample:
         response = {"a7r3": tone.a7r3_response, "a7r3_polynomial": tone.a7r3_polynomial}[self.curve]
-        blurred, sharp = (response(tone.inverse_srgb_curve(srgb)) for srgb in (sample.image, sample.sharp))
-        return sample.replace(image=blurred, sharp=sharp)
+        images = {"image": sample.image, "sharp": sample.sharp, "reference": sample.reference}
+        return sample.replace(
+            **{name: response(tone.inverse_srgb_curve(srgb)) for name, srgb in images.items() if srgb is not None}
+        )
 
 
 def _ordered(bounds: tuple[int, int]) -> tuple[int, int]:

@@ -148,6 +148,10 @@ class ForwardISP(_WithISP):
     def halo(self) -> int:
         return self.limits.forward_halo
 
+    @property
+    def needs_reference(self) -> bool:
+        return self.limits.needs_reference
+
     def after(self, before: State, label: str) -> State:
         after = super().after(before, label)
         renders = self.limits.renders == "camera"

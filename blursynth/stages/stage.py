@@ -17,7 +17,7 @@ THINGS = {
     "one_frame": "one image, but the source gives frames",
     "saturation": "saturation light",
     "saturated": "to know what is saturated",
-    "kernel": "the kernel of exactly one blur stage",
+    "kernel": "a blur kernel",
     "bayer": "a RAW image",
     "levels": "black and white levels",
 }
@@ -95,6 +95,11 @@ class Stage(Part):
     def isps(self) -> tuple[str, ...]:
         """The names of the ISPs that this stage uses."""
         return ()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether this stage needs `Sample.reference`, which samples carry only if a stage needs it."""
+        return False
 
     def size_after(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
         """Return (height, width) after this stage, given the size before it; `None` if the source decides."""

@@ -11,10 +11,11 @@ from isp.camera import Camera
 from isp.contract import Limits
 
 VARIANTS = ("pair", "published", "paramisp")
+RGB_GAIN = 1.25  # the brightness gain that `published` divides by; the published code draws it as 1 / N(0.8, 0.1)
 
 
 def _restored_highlights(balanced: Float[Tensor, "b 3 h w"], gains: Float[Tensor, "n 3"]) -> Float[Tensor, "b 3 h w"]:
-    """`balanced` divided by the gains, except near white, where the divisor goes to 1 so that clipped stays clipped.
+    """Divide `balanced` by the gains; near white the divisor approaches 1, so that clipped highlights stay clipped.
 
     Source: brooks2019, unprocessing@9928956 (unprocess.py)
     """
@@ -25,10 +26,10 @@ def _restored_highlights(balanced: Float[Tensor, "b 3 h w"], gains: Float[Tensor
 
 
 def _bilinear_demosaic(bayer: Float[Tensor, "b 1 h w"], patterns: tuple[str, ...]) -> Float[Tensor, "b 3 h w"]:
-    """Bilinear interpolation of the four half-resolution planes, as the published process does for RGGB.
+    """Interpolate the four half-resolution planes bilinearly, as the published code does for RGGB.
 
     Each plane keeps its own samples; a missing neighbour repeats the nearest sample of the same plane. Green is the
-    mean of its two planes, but for the sites that have green themselves.
+    mean of its two planes, except at sites that have green themselves.
     Raises `ValueError` for another pattern or an odd side.
     Source: brooks2019, unprocessing@9928956 (process.py)
     """
@@ -68,25 +69,23 @@ class UPI:
     | step                  | pair                       | published                  | paramisp                   |
     |-----------------------|----------------------------|----------------------------|----------------------------|
     | tone curve undone     | smoothstep, then gamma     | smoothstep, then gamma     | gamma, then smoothstep     |
-    | gains undone          | plain                      | near white kept; rgb_gain  | plain                      |
+    | gains undone          | plain                      | near white kept; RGB_GAIN  | plain                      |
     | clip of `sensor`      | none                       | [0, 1]                     | none                       |
     | clip of the mosaic    | [0, 1], after the gains    | [0, 1], after the gains    | [0, 1], after the gains    |
     | demosaicing           | Malvar, phase border       | bilinear, RGGB only        | Malvar, replicate border   |
     | clip after the matrix | [0, 1]                     | [0, 1]                     | none: above 1 folds back   |
     | tone curve            | gamma, then smoothstep     | gamma alone                | smoothstep, then gamma     |
 
-    `rgb_gain` is the brightness gain that `published` divides by (there it is drawn as 1 / N(0.8, 0.1)) and that its
-    forward does not restore. The released code of `paramisp` leaves sRGB above 1 where the matrix gives less than -0.5;
-    here it is clipped.
+    The forward of `published` does not restore the gain `RGB_GAIN`, as in the released code. The released code of `paramisp`
+    leaves sRGB above 1 if the matrix gives less than -0.5; here it is clipped.
     Source: brooks2019, unprocessing@9928956; kim2024, ParamISP@0e4913f (models/algorithm.py)
     """
 
     weights: tuple[str, ...] = ()
 
-    def __init__(self, variant: str = "pair", rgb_gain: float = 1.25) -> None:
+    def __init__(self, variant: str = "pair") -> None:
         self.name = f"upi/{variant}"
         self._variant = variant
-        self._rgb_gain = rgb_gain
         self.limits = {
             "pair": Limits(forward_halo=cfa.DEMOSAIC_HALO, renders="camera"),
             "published": Limits(forward_halo=1, cfas=("RGGB",), multiple_of=2),
@@ -105,7 +104,7 @@ class UPI:
         if self._variant != "published":
             return color.linear_to_sensor(linear, camera)
         balanced = color.apply_matrix(linear, torch.linalg.inv(camera.sensor_to_linear.double()))
-        return _restored_highlights(balanced, camera.white_balance * self._rgb_gain).clamp(0, 1)
+        return _restored_highlights(balanced, camera.white_balance * RGB_GAIN).clamp(0, 1)
 
     def forward(
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None

@@ -1,4 +1,4 @@
-"""Weight files: .safetensors with what must be known of them in the metadata. Nothing in them can run."""
+"""Weight files: .safetensors whose metadata say what they are. Nothing in them can run."""
 
 from __future__ import annotations
 
@@ -8,38 +8,58 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from isp.contract import Direction
 from isp.files.whole import replace_file
 
-# What every file says of itself; all of it is text.
-#   backend    "paramisp"
-#   direction  "inverse", "forward" or "joint": both, with the names of the tensors under "inverse." and "forward."
+# The metadata that every file has; all of it is text. A backend adds what else it needs, such as the network's design.
+#   backend    the backend whose networks they are, such as "paramisp"
+#   direction  "inverse", "forward" or "joint", see `by_network`
 #   camera     what the weights were trained for
-#   design     what the backend needs to build the network, as JSON
-#   matrix     "rows_1" or "official" (rows sum to 3): the camera matrices that the weights want
-#   licence    under which terms the weights may be used
-#   version    of the code that wrote the file
-#   sha256     of the tensors, so that a flipped bit is seen
-KEYS = ("backend", "direction", "camera", "design", "matrix", "licence", "version", "sha256")
+#   licence    the terms under which the weights may be used
+#   version    the version of the code that wrote the file
+#   sha256     the digest of the tensors, which reveals a flipped bit
+KEYS = ("backend", "direction", "camera", "licence", "version", "sha256")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One file: its tensors, what it says of itself, and the SHA-256 of its bytes."""
+    """One file: its tensors, its metadata, and the SHA-256 of its bytes."""
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     digest: str
 
+    @property
+    def networks(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of each network, by what the network does."""
+        return by_network(self.tensors, self.metadata["direction"])
+
+
+def by_network(tensors: Mapping[str, Tensor], direction: str) -> dict[str, dict[str, Tensor]]:
+    """Split the tensors of one file into {network: {name: tensor}}.
+
+    A "joint" file holds both networks, with names that begin with "inverse." and "forward.", or one network that works in
+    both directions.
+    """
+    prefixes = [f"{each}." for each in get_args(Direction)]
+    if direction != "joint" or not all(name.startswith(tuple(prefixes)) for name in tensors):
+        return {direction: dict(tensors)}
+    return {
+        prefix[:-1]: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in prefixes
+    }
+
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
+    """Compute the SHA-256 of names, types, shapes and values."""
     running = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -49,7 +69,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _ordered(file: bytes) -> bytes:
-    """A .safetensors file with its metadata sorted: the library writes them in random order, and equal weights shall be
+    """Sort the metadata of a .safetensors file: the library writes them in random order, but equal weights must give
     equal files."""
     length = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + length])
@@ -60,7 +80,7 @@ def _ordered(file: bytes) -> bytes:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Writes `path` whole or not at all. `metadata` holds every key of `KEYS` but the last two, and may hold more.
+    """Write `path` whole or not at all. `metadata` has every key of `KEYS` except the last two, and may have more.
 
     Raises `ValueError` for a missing key.
     """
@@ -76,7 +96,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
 
 
 def read(path: Path) -> Weights:
-    """Raises `ValueError` for a file that is missing, is no weight file, or whose tensors are not those written."""
+    """Read one file.
+
+    Raises `ValueError` if it is missing, is no weight file, or has other tensors than were written.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: expected a weight file, but there is none")
     try:
@@ -93,23 +116,32 @@ def read(path: Path) -> Weights:
     return Weights(path, tensors, metadata, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], of: str) -> None:
-    """Copies `tensors` into `network`, in the network's precision.
+def read_for(backend: str, path: Path) -> Weights:
+    """Read one file as `read` does. Raises `ValueError` as well if it holds weights of another backend."""
+    found = read(path)
+    if found.metadata["backend"] != backend:
+        raise ValueError(f"{path}: expected weights of {backend}, got weights of {found.metadata['backend']}")
+    return found
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `network`, in the network's precision; messages begin with `source`.
 
     Raises `ValueError` for a tensor that is missing, unknown, or of another shape or kind.
     """
     wanted = network.state_dict()
+    integers = [name for name in sorted(tensors) if name in wanted and not tensors[name].is_floating_point()]
     problems = [
         ("is missing", sorted(wanted.keys() - tensors.keys())),
         ("is unknown", sorted(tensors.keys() - wanted.keys())),
-        ("holds no floats", [name for name in sorted(tensors) if not tensors[name].is_floating_point()]),
+        ("holds no floats", [name for name in integers if wanted[name].is_floating_point()]),
     ]
     for what, names in problems:
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise ValueError(f"{of}: tensor {names[0]}{more} {what}; these are weights of another network")
+            raise ValueError(f"{source}: tensor {names[0]}{more} {what}; these are weights of another network")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(wanted[name].shape)}, got {tuple(tensor.shape)}"
-            raise ValueError(f"{of}: expected {name} of shape {shapes}; these are weights of another network")
+            raise ValueError(f"{source}: expected {name} of shape {shapes}; these are weights of another network")
     network.load_state_dict(dict(tensors))

@@ -1,4 +1,4 @@
-"""The local and the global mapping of CIE XYZ Net (Afifi et al. 2021), with which Table 3 of ParamISP compares."""
+"""The local and the global mapping of CIE XYZ Net (Afifi et al. 2021), which Table 3 of ParamISP compares with its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-WIDTH = 64  # channels of the global mapping
+LOCAL_WIDTH, GLOBAL_WIDTH = 32, 64  # channels of the two mappings
 
 
 def polynomial(image: Float[Tensor, "b 3 h w"], weights: Float[Tensor, "b 18"]) -> Float[Tensor, "b 3 h w"]:
-    """The 3x6 mapping [r, g, b, rr, gg, bb] -> rgb.
+    """Map [r, g, b, rr, gg, bb] to rgb by a 3x6 matrix.
 
     Source: afifi2021, CIE_XYZ_NET@44398b1
     """
@@ -29,7 +29,7 @@ class LocalMapping(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        channels = (3, *[32] * 15, 3)
+        channels = (3, *[LOCAL_WIDTH] * 15, 3)
         pairs = itertools.pairwise(channels)
         self.mapping = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairs)
 
@@ -52,8 +52,10 @@ class GlobalMapping(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mapping = nn.ModuleList(nn.Conv2d(inputs, WIDTH, 3, padding=1) for inputs in (3, *[WIDTH] * 4))
-        self.fc = nn.Linear(16 * WIDTH, 1024)
+        self.mapping = nn.ModuleList(
+            nn.Conv2d(inputs, GLOBAL_WIDTH, 3, padding=1) for inputs in (3, *[GLOBAL_WIDTH] * 4)
+        )
+        self.fc = nn.Linear(16 * GLOBAL_WIDTH, 1024)
         self.last = nn.Linear(1024, 18)
 
     def weights(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 18"]:

@@ -1,6 +1,6 @@
-"""Layers as streams: each is a generator from strips of rows to strips of rows, which keeps the few that it still needs.
+"""Layers as streams: each is a generator from strips of rows to strips of rows, and keeps the few rows that it still needs.
 
-Layers are nested as the network nests them, and what comes out is what they give for the whole map, in other strips.
+Layers are nested as in the network. Together, the strips that come out equal the result for the whole map.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Strips = Iterable[Tensor]  # b c rows w: the rows of one map, from the top, in s
 
 
 class Rows:
-    """A queue of rows: they come in strips, and go in any number."""
+    """A queue of rows: they are put in by strips, and taken out in any number."""
 
     def __init__(self) -> None:
         self._strips: deque[Tensor] = deque()
 
     def remembering(self, strips: Strips) -> Iterator[Tensor]:
-        """The strips, each of which is queued, too."""
+        """Pass the strips on, and queue each of them."""
         for strip in strips:
             self._strips.append(strip)
             yield strip
 
     def take(self, count: int) -> Iterator[tuple[slice, Tensor]]:
-        """The next `count` rows: (which of them, the rows) in pieces."""
+        """Take the next `count` rows out, in pieces: (their place among the `count`, the rows)."""
         at = 0
         while at < count:
             strip = self._strips.popleft()
@@ -44,7 +44,7 @@ class Rows:
 
 
 def between(strips: Strips, start: int, stop: int) -> Iterator[Tensor]:
-    """The rows from `start` to `stop`; no strip is asked for after them."""
+    """Yield the rows from `start` to `stop`, and ask for no strip after them."""
     row = 0
     for strip in strips:
         wanted = strip[:, :, max(0, start - row) : max(0, stop - row)]
@@ -56,7 +56,7 @@ def between(strips: Strips, start: int, stop: int) -> Iterator[Tensor]:
 
 
 def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
-    """The sum of two maps, in the strips of the first, in place."""
+    """Yield the sum of two maps, in the strips of the first, in place."""
     rows, others, waiting = Rows(), iter(others), 0
     for strip in strips:
         while waiting < strip.shape[2]:
@@ -68,7 +68,7 @@ def added(strips: Strips, others: Strips) -> Iterator[Tensor]:
 
 
 class Mean:
-    """Of each channel over all rows, which come strip by strip."""
+    """The mean of each channel over all rows, which are added strip by strip."""
 
     def __init__(self) -> None:
         self._total, self._pixels = torch.zeros((), dtype=torch.float64), 0
@@ -87,7 +87,7 @@ class Mean:
 
 
 def convolved(conv: nn.Conv2d, strips: Strips) -> Iterator[Tensor]:
-    """A convolution that keeps the size. The rows that come out lie half a kernel above those that came in last."""
+    """Yield a convolution that keeps the size. The rows that come out lie half a kernel above the last that came in."""
     frame = conv.kernel_size[0] // 2
 
     def beyond(row: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def convolved(conv: nn.Conv2d, strips: Strips) -> Iterator[Tensor]:
         return outside if conv.padding_mode == "replicate" else torch.zeros_like(outside)
 
     def within(*parts: Tensor) -> tuple[Tensor, Tensor]:
-        """(the convolution wherever all rows are known, the rows that the next strip needs)"""
+        """Return (the convolution of the rows whose neighbours are known, the rows that the next strip needs)."""
         batch, channels, _, width = parts[0].shape
         rows = sum(part.shape[2] for part in parts)
         padded = parts[0].new_empty(batch, rows, width + 2 * frame, channels).permute(0, 3, 1, 2)
@@ -120,7 +120,7 @@ def convolved(conv: nn.Conv2d, strips: Strips) -> Iterator[Tensor]:
 
 
 def reduced(layer: Callable[[Tensor], Tensor], size: int, strips: Strips) -> Iterator[Tensor]:
-    """A layer of stride 2 without padding, whose window has `size` rows."""
+    """Yield the result of a layer of stride 2 without padding; its window has `size` rows."""
     held: Tensor | None = None
     for strip in strips:
         held = strip if held is None else torch.cat([held, strip], 2)

@@ -1,20 +1,19 @@
-"""Training batches: a patch is found by (seed, step, row), so that resuming needs no state of a generator."""
+"""Training batches: (seed, step, row) determines a patch, so that resuming needs no state of a generator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from isp import cfa
 from isp.camera import Camera
+from isp.contract import Batch, Edit, TrainingBatch
 from isp.files import photographs
 from isp.files.pictures import Picture, read_image
 from isp.pairs import Pair, Split, split
@@ -22,17 +21,6 @@ from isp.rng import generator
 from isp.train.plan import Plan
 from isp.virtual import cameras, scenes, simulate
 from isp.virtual.simulate import Shot
-
-
-class Batch(NamedTuple):
-    """Patches with the cameras that took them; `bayer` as recorded, `srgb` the camera's own picture."""
-
-    bayer: Float[Tensor, "b 1 h w"]
-    srgb: Float[Tensor, "b 3 h w"]
-    camera: Camera
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.bayer.to(device), self.srgb.to(device), self.camera.to(device))
 
 
 @dataclass(frozen=True)
@@ -45,7 +33,7 @@ class Folders:
     paths: tuple[Path, ...]
 
     def pairs(self, name: Split) -> list[list[Pair]]:
-        """The pairs of a split, by camera. Raises `ValueError` where a folder has none."""
+        """List the pairs of a split, by camera. Raises `ValueError` if a folder has none."""
         found = [split(path, name) for path in self.paths]
         empty = [str(path) for path, pairs in zip(self.paths, found, strict=True) if not pairs]
         if empty:
@@ -55,13 +43,13 @@ class Folders:
 
 @dataclass(frozen=True)
 class VirtualPair:
-    """A shot of a virtual camera, taken anew whenever it is looked at: the camera, the scene's number and side decide it.
+    """A shot of a virtual camera, taken anew for each access. The camera, the scene's number and the side determine it.
 
     Every second scene is a photograph, the others are dead leaves with its colours. A share `low_key` of them gets up to 6
     stops less light than its exposure is made for.
     """
 
-    of: str
+    virtual_camera: str
     number: int
     side: int
     photographs: tuple[Path, ...]
@@ -73,26 +61,26 @@ class VirtualPair:
 
     @property
     def path(self) -> str:
-        return f"{self.of}, scene {self.number}"
+        return f"{self.virtual_camera}, scene {self.number}"
 
     @property
     def camera(self) -> Camera:
         return self._shot().camera
 
     def _shot(self) -> Shot:
-        rng = generator(self.number, self.side, f"train.{self.of}")
+        rng = generator(self.number, self.side, f"train.{self.virtual_camera}")
         chosen = _photograph(self.photographs[int(rng.integers(len(self.photographs)))])
         if self.number % 2:
             scene = scenes.from_photograph(chosen, self.side, self.side, rng)
         else:
             scene = scenes.dead_leaves(self.side, self.side, rng, [chosen])
-        is_low, depth = generator(self.number, self.side, f"train.low_key.{self.of}").uniform(size=2)
+        is_low, depth = generator(self.number, self.side, f"train.low_key.{self.virtual_camera}").uniform(size=2)
         if is_low < self.low_key:
             scene = scenes.Scene(scene.linear * 2 ** (-6 * depth), scene.ev100)
-        return simulate.take(scene, cameras.load(self.of), rng)
+        return simulate.take(scene, cameras.load(self.virtual_camera), rng)
 
     def window(self, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
-        """(bayer, srgb, camera) of a window; the camera's CFA phase is that of the window."""
+        """Return (bayer, srgb, camera) of a window; the camera has the window's CFA phase."""
         shot = self._shot().crop(top, left, height, width)
         srgb = torch.from_numpy(shot.srgb.astype("float32")).div_(255).permute(2, 0, 1)[None]
         return shot.bayer(), srgb.contiguous(), shot.camera
@@ -107,8 +95,8 @@ def _photograph(path: Path) -> Picture:
 class VirtualShots:
     """Virtual cameras over the built-in photographs, some of which only validation and test see.
 
-    A shot is as large as a patch, and one pixel more each way, so that all CFA phases occur. Each camera sees `shots`
-    scenes for training, and `held_out` (a twentieth of them, if not given) for validation and for the test.
+    A shot is one pixel wider and higher than a patch, so that all CFA phases occur. Each camera sees `shots` scenes for
+    training, and `held_out` scenes (by default a twentieth of `shots`) each for validation and for the test.
     """
 
     cameras: tuple[str, ...]
@@ -119,11 +107,11 @@ class VirtualShots:
 
     @staticmethod
     def of(plan: Plan) -> VirtualShots:
-        """What a plan trains on where no data are given."""
+        """Return what a plan trains on if no data are given."""
         return VirtualShots(plan.cameras, plan.shots, plan.patch, low_key=plan.low_key)
 
     def pairs(self, name: Split) -> list[list[VirtualPair]]:
-        """The shots of a split, by camera. Raises `ValueError` for an unknown camera."""
+        """List the shots of a split, by camera. Raises `ValueError` for an unknown camera."""
         training, held_out = scenes.split(photographs.NAMES)
         folder = photographs.folder()
         seen = tuple(folder / file for file in (training if name == "train" else held_out))
@@ -140,11 +128,31 @@ class VirtualShots:
 
 @lru_cache(maxsize=2)  # a batch may reach into the next epoch
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """In which order the patches of an epoch come, drawn once for all their rows."""
+    """Draw the order of the patches of an epoch, once for all rows."""
     return generator(seed, epoch, "train.order").permutation(count)
 
 
 def training_batch(
+    pairs: Sequence[Sequence[Pair | VirtualPair]], plan: Plan, step: int, rows: range, device: torch.device
+) -> TrainingBatch:
+    """Make what training step `step` sees of `pairs`, by camera: the `rows` (of 0 to `plan.batch` - 1), with noise.
+
+    Raises `ValueError` for a picture that is smaller than a patch.
+    """
+    clean = clean_batch(pairs, plan.seed, step, rows, plan.batch, plan.patches, plan.patch)
+    noisy = quantisation_noise(clean, plan.seed, step, rows, plan.batch, plan.noise).to(device)
+    clean = clean.to(device)
+    return TrainingBatch(
+        noisy=noisy,
+        clean=clean,
+        edit=Edit(expose=partial(cfa.mosaic, cfa=clean.camera.cfa), srgb=clean.srgb, reference=noisy.srgb),
+        border=plan.border,
+        rows=rows,
+        generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + step),
+    )
+
+
+def clean_batch(
     pairs: Sequence[Sequence[Pair | VirtualPair]],
     seed: int,
     step: int,
@@ -153,7 +161,7 @@ def training_batch(
     patches: int,
     patch: int,
 ) -> Batch:
-    """The `rows` (of 0 to `batch` - 1) of training step `step`: each a random window of a random pair of its camera.
+    """Cut the `rows` of a training step out of their pairs: each is a random window of a random pair of its camera.
 
     Raises `ValueError` for a picture that is smaller than a patch.
     """
@@ -161,9 +169,9 @@ def training_batch(
     drawn = []
     for row in rows:
         epoch, place = divmod(step * batch + row, per_epoch)
-        of_camera = pairs[int(_order(seed, epoch, per_epoch)[place]) % len(pairs)]
+        candidates = pairs[int(_order(seed, epoch, per_epoch)[place]) % len(pairs)]
         rng = generator(seed, step * batch + row, "train.patch")
-        pair = of_camera[int(rng.integers(len(of_camera)))]
+        pair = candidates[int(rng.integers(len(candidates)))]
         if min(pair.size) < patch:
             raise ValueError(
                 f"{pair.path}: expected at least {patch}x{patch} pixels, got {pair.size[0]}x{pair.size[1]}"
@@ -174,10 +182,13 @@ def training_batch(
 
 
 def validation_batches(pairs: Sequence[Sequence[Pair | VirtualPair]], patches: int, patch: int) -> list[Batch]:
-    """The middle windows of up to `patches` pairs, as many of each camera, one a batch; of small pictures all they have."""
+    """Cut the middle windows out of up to `patches` pairs, equally many of each camera, one a batch.
+
+    A picture smaller than a patch stays whole.
+    """
     each = max(1, patches // len(pairs))
     batches = []
-    for pair in (pair for of_camera in pairs for pair in of_camera[:each]):
+    for pair in (pair for candidates in pairs for pair in candidates[:each]):
         height, width = (min(side, patch) for side in pair.size)
         top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
         batches.append(stacked([pair.window(top, left, height, width)]))
@@ -185,15 +196,16 @@ def validation_batches(pairs: Sequence[Sequence[Pair | VirtualPair]], patches: i
 
 
 def stacked(windows: Sequence[tuple[Tensor, Tensor, Camera]]) -> Batch:
-    """One batch of windows of one size."""
+    """Stack windows of one size into a batch."""
     bayers, pictures, cameras = zip(*windows, strict=True)
     return Batch(torch.cat(bayers), torch.cat(pictures), Camera.stack(cameras))
 
 
 def quantisation_noise(batch: Batch, seed: int, step: int, rows: range, width: int, std: float) -> Batch:
-    """Gaussian noise of `std` quantisation steps on both pictures, addressed by row: 1/255 of sRGB, one raw level of RAW.
+    """Add Gaussian noise of `std` quantisation steps to both pictures, addressed by row.
 
-    `width` is the number of rows in a step. Source: kim2024, ParamISP@0e4913f
+    A quantisation step is 1/255 of sRGB, and one raw level of RAW. `width` is the number of rows in a training step.
+    Source: kim2024, ParamISP@0e4913f
     """
     rngs = [generator(seed, step * width + row, "train.noise") for row in rows]
 

@@ -1,4 +1,4 @@
-"""The training loop: one step, one epoch, a run that can be killed anywhere and goes on with the same weights."""
+"""The training loop of any `Trainable`: a run can be killed anywhere, and resumes to the same weights."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import io
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from isp import cfa
-from isp.backends.paramisp.network import ParamISPNet
-from isp.contract import Direction
+from isp.command import Pace, progress
+from isp.contract import Batch, Trainable
 from isp.files import weights
 from isp.files.pictures import write_image
 from isp.files.whole import replace_file
 from isp.metrics import psnr_db
-from isp.train.data import Batch, Folders, VirtualShots, quantisation_noise, training_batch, validation_batches
+from isp.train.data import Folders, VirtualShots, training_batch, validation_batches
 from isp.train.plan import Plan
 
 STATE = "state.pt"
@@ -32,88 +32,52 @@ SAVE_EVERY_S = 300  # between validations, so that a kill costs minutes
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run: this one's rank among them. Started by torchrun, or alone."""
+    """The rank of this process among the `size` processes of a run, which torchrun starts; or the only process."""
 
     rank: int = 0
     size: int = 1
 
     def rows(self, batch: int) -> range:
-        """The rows of a step that are this process's. Raises `ValueError` where they cannot be shared out evenly."""
+        """Return the rows of a step that this process does. Raises `ValueError` if the rows cannot be shared evenly."""
         if batch % self.size:
             raise ValueError(f"batch: expected a multiple of the {self.size} processes, got {batch}; change batch")
         each = batch // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over all processes, in every one of them."""
+        """Compute the mean over all processes, in each of them, in place."""
         if self.size > 1:
             distributed.all_reduce(tensor)
             tensor /= self.size
         return tensor
 
 
-# ---------------------------------------------------------------- losses
-
-
-def l1(predicted: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"], border: int) -> Float[Tensor, ""]:
-    """Mean absolute difference inside a frame of `border` pixels.
-
-    Source: kim2024, eq. 4; kim2024, eq. 5
-    """
-    inside = slice(border, -border or None)
-    return (predicted - target)[..., inside, inside].abs().mean()
-
-
-def loss_of(
-    networks: Mapping[Direction, ParamISPNet], noisy: Batch, clean: Batch, plan: Plan, dropout: torch.Generator
-) -> Tensor:
-    """One direction: its L1 distance. Joint: that of the RAW image and that of the picture rendered from it, and, where the
-    plan gives it a weight, that of the picture rendered from the recorded RAW image.
-
-    Source: kim2024, eq. 4; kim2024, eq. 5; kim2024, eq. S1
-    """
-    camera = clean.camera
-
-    def rendered(bayer: Tensor) -> Tensor:
-        return l1(networks["forward"](bayer, camera, dropout), clean.srgb, plan.border)
-
-    if plan.direction == "forward":
-        return rendered(noisy.bayer)
-    estimated = cfa.mosaic(networks["inverse"](noisy.srgb, camera, dropout), camera.cfa)
-    loss = l1(estimated, clean.bayer, plan.border)
-    if plan.direction == "joint":
-        loss = loss + rendered(estimated)
-        if plan.forward_weight:
-            loss = loss + plan.forward_weight * rendered(noisy.bayer)
-    return loss
-
-
-def predictions(networks: Mapping[Direction, ParamISPNet], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-    """(predicted, target) by what is predicted; the predictions clipped to [0, 1], as in every test of the paper."""
-    found = {}
-    if "inverse" in networks:
-        estimated = cfa.mosaic(networks["inverse"](batch.srgb, batch.camera), batch.camera.cfa)
-        found["raw"] = estimated.clamp(0, 1), batch.bayer
-    if "forward" in networks:
-        found["srgb"] = networks["forward"](batch.bayer, batch.camera).clamp(0, 1), batch.srgb
-    if len(networks) == 2:
-        found["cycle"] = networks["forward"](found["raw"][0], batch.camera).clamp(0, 1), batch.srgb
-    return found
-
-
 # ---------------------------------------------------------------- a run
 
 
+def predictions(model: Trainable, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    """Compute {what is predicted: (prediction, target)}; predictions are clipped to [0, 1], as in every test of the paper."""
+    camera, found = batch.camera, {}
+    if "inverse" in model.directions:
+        estimated = cfa.mosaic(model.inverse(batch.srgb, camera), camera.cfa)
+        found["raw"] = estimated.clamp(0, 1), batch.bayer
+    if "forward" in model.directions:
+        found["srgb"] = model.forward(batch.bayer, camera, reference=batch.srgb).clamp(0, 1), batch.srgb
+    if len(found) == 2:
+        found["cycle"] = model.forward(found["raw"][0], camera, reference=batch.srgb).clamp(0, 1), batch.srgb
+    return found
+
+
 class Run:
-    """Networks, optimiser and place of one training run. Raises `ValueError` where its folder holds another run."""
+    """Networks, optimiser and position of one training run. Raises `ValueError` if its folder holds another run."""
 
     def __init__(self, plan: Plan, out: Path, device: torch.device, ranks: Ranks = Ranks()) -> None:
         self.plan, self.out, self.device, self.ranks = plan, out, device, ranks
-        design = plan.network
-        self.networks = {d: ParamISPNet(d, design, seed=plan.seed) for d in plan.directions}
-        for direction, file in zip(plan.directions, plan.start_from, strict=bool(plan.start_from)):
-            weights.fill(self.networks[direction], weights.read(Path(file)).tensors, of=file)
-        for network in self.networks.values():
+        self.model = plan.trainable()
+        self.phase = plan.phase or self.model.phases[0]
+        if plan.start_from:
+            _fill(self.model, plan)
+        for network in self.model.networks.values():
             network.to(device)
         self.optimiser = torch.optim.AdamW(self._parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
         self.step = 0
@@ -122,8 +86,9 @@ class Run:
         if (out / STATE).exists():
             self._resume()
 
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for network in self.networks.values() for parameter in network.parameters()]
+    def _parameters(self) -> list[nn.Parameter]:
+        parameters = (each for network in self.model.networks.values() for each in network.parameters())
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def _resume(self) -> None:
         try:
@@ -132,95 +97,111 @@ class Run:
             raise ValueError(f"{self.out / STATE}: expected the state of a run, got: {problem}; remove it") from problem
         if state["plan"] != self.plan.text:
             raise ValueError(f"{self.out}: holds a run of another recipe; choose another --out")
-        for direction, network in self.networks.items():
-            network.load_state_dict(state["networks"][direction])
+        for name, network in self.model.networks.items():
+            network.load_state_dict(state["networks"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best_db = int(state["step"]), float(state["best_db"])
 
     def save(self) -> None:
-        """Writes the state whole or not at all."""
+        """Write the state whole or not at all."""
         content = io.BytesIO()
         state = {
             "plan": self.plan.text,
             "step": self.step,
             "best_db": self.best_db,
-            "networks": {direction: network.state_dict() for direction, network in self.networks.items()},
+            "networks": {name: network.state_dict() for name, network in self.model.networks.items()},
             "optimiser": self.optimiser.state_dict(),
         }
         torch.save(state, content)
         replace_file(self.out / STATE, content.getvalue())
 
     def export(self, camera: str) -> None:
-        """Writes the networks as weight files that `isp.create("paramisp/FOLDER")` opens."""
-        for direction, network in self.networks.items():
+        """Write the networks as weight files that `isp.create("BACKEND/FOLDER")` opens."""
+        stored = getattr(torch, self.plan.store)
+        for name, network in self.model.networks.items():
             weights.write(
-                self.out / f"{direction}.safetensors",
-                {name: tensor.to(getattr(torch, self.plan.store)) for name, tensor in network.state_dict().items()},
-                backend="paramisp",
-                direction=direction,
+                self.out / f"{name}.safetensors",
+                {
+                    key: value.to(stored) if value.is_floating_point() else value
+                    for key, value in network.state_dict().items()
+                },
+                backend=self.plan.backend,
+                direction=name,
                 camera=camera,
-                design=self.plan.network.to_json(),
-                matrix="rows_1",
                 licence=self.plan.licence,
                 recipe=self.plan.text,
+                **self.model.metadata,
             )
 
-    def advance(self, pairs: Sequence[Sequence[Any]]) -> float:
-        """One step of training; returns its loss, the same whatever the number of processes."""
-        plan, rows = self.plan, self.ranks.rows(self.plan.batch)
-        clean = training_batch(pairs, plan.seed, self.step, rows, plan.batch, plan.patches, plan.patch)
-        noisy = quantisation_noise(clean, plan.seed, self.step, rows, plan.batch, plan.noise).to(self.device)
-        # One mask for the whole step, the same in every process. Source: kim2024, §3.1
-        dropout = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+    def advance(self, pairs: Sequence[Sequence[Any]]) -> dict[str, float]:
+        """Train for one step. Return "loss" and its parts by name, the same whatever the number of processes."""
+        plan = self.plan
+        batch = training_batch(pairs, plan, self.step, self.ranks.rows(plan.batch), self.device)
         epoch = self.step * plan.batch // (plan.patches * len(pairs))
         for group in self.optimiser.param_groups:
             group["lr"] = plan.lr * plan.decay ** (epoch // plan.every)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            loss = loss_of(self.networks, noisy, clean.to(self.device), plan, dropout)
+            loss, parts = self.model.loss(batch, self.phase)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = self._parameters()
         for parameter in parameters:
-            if parameter.grad is None:  # of a parameter whose term was dropped in this process
+            if parameter.grad is None:  # its term was dropped in this step
                 parameter.grad = torch.zeros_like(parameter)
         if self.ranks.size > 1:
-            # One message for all: hundreds of small ones take longer than a small step.
+            # One message for all of them: hundreds of small messages take longer than a small step.
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             means = self.ranks.mean(torch.cat([gradient.flatten() for gradient in gradients]))
             for gradient, mean in zip(gradients, torch.split(means, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
         self.optimiser.step()
         self.step += 1
-        return float(self.ranks.mean(loss.detach().clone()))
+        figures = {"loss": loss, **parts}
+        means = self.ranks.mean(torch.stack([figure.detach().float() for figure in figures.values()]))
+        return dict(zip(figures, means.tolist(), strict=True))
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Mean PSNR in dB over the patches, by what is predicted."""
+        """Compute the mean PSNR in dB over the patches, by what is predicted."""
         found: dict[str, list[float]] = {}
         for batch in batches:
-            for name, (predicted, target) in predictions(self.networks, batch.to(self.device)).items():
+            for name, (predicted, target) in predictions(self.model, batch.to(self.device)).items():
                 found.setdefault(name, []).append(psnr_db(predicted, target, self.plan.border))
         return {name: float(np.mean(values)) for name, values in found.items()}
 
     @torch.no_grad()
     def write_pictures(self, batch: Batch, path: Path) -> None:
-        """Predicted | target | eight times their difference, a row for each thing predicted; RAW brightened."""
+        """Write prediction | target | eight times their difference, a row for each prediction; RAW images are brightened."""
         rows = []
-        for name, (predicted, target) in predictions(self.networks, batch.to(self.device)).items():
+        for name, (predicted, target) in predictions(self.model, batch.to(self.device)).items():
             three = torch.cat([predicted, target, (8 * (predicted - target)).abs()], 3)[0].clamp(0, 1).cpu()
             three = three.expand(3, -1, -1) ** (1 / 2.2 if name == "raw" else 1)
             rows.append((255 * three).round().permute(1, 2, 0).numpy().astype(np.uint8))
         write_image(path, np.concatenate(rows))
 
 
+def _fill(model: Trainable, plan: Plan) -> None:
+    """Fill the networks from the files that the plan starts from. Raises `ValueError` if a network is in none, or in two."""
+    wanted, filled = " and ".join(model.networks), set()
+    for file in plan.start_from:
+        for name, tensors in weights.read_for(plan.backend, Path(file)).networks.items():
+            if name in filled or name not in model.networks:
+                raise ValueError(f"{file}: expected weights of {wanted}, each once, got {name}; change start_from")
+            weights.fill(model.networks[name], tensors, file)  # type: ignore[index]
+            filled.add(name)
+    missing = [name for name in model.networks if name not in filled]
+    if missing:
+        raise ValueError(f"start_from: expected weights of {wanted}, but {missing[0]} is missing; name its file, too")
+
+
 class DivergedError(ValueError):
-    """The loss is no number any more, and no step would make it one."""
+    """The loss is not finite, and no further step would make it finite."""
 
 
 def train(
     plan: Plan, source: Folders | VirtualShots, out: Path, device: torch.device, ranks: Ranks, steps: int | None = None
 ) -> dict[str, float]:
-    """Runs `plan` to its end, or for `steps` more steps; returns the last validation. Only rank 0 writes and speaks.
+    """Run `plan` to its end, or for `steps` more steps; return the last validation. Only rank 0 writes files and progress.
 
     Raises `DivergedError` at the first loss that is not finite; what was saved before it stays.
     """
@@ -230,35 +211,35 @@ def train(
     last = plan.epochs * per_epoch
     last = last if steps is None else min(last, run.step + steps)
     board = _board(out) if ranks.rank == 0 else None
-    camera = "+".join(dict.fromkeys(pair.camera.name[0] for of_camera in pairs for pair in of_camera[:1]))
+    camera = "+".join(dict.fromkeys(pair.camera.name[0] for shots in pairs for pair in shots[:1]))
     result: dict[str, float] = {}
-    began = said = saved = time.monotonic()
-    first = run.step
-    while run.step < last:
-        loss = run.advance(pairs)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"step {run.step}: expected a finite loss, got {loss}; the run has diverged. "
-                f"Begin again in another folder with a lower lr than {plan.lr:g}; {out} keeps what was saved before"
-            )
-        now = time.monotonic()
-        if ranks.rank == 0 and (now - said > 5 or run.step == last):
-            rate = (run.step - first) / (now - began)
-            sys.stderr.write(
-                f"step {run.step}/{last}, loss {loss:.5f}, {rate * plan.batch:.1f} patches/s, "
-                f"{(last - run.step) / rate:.0f} s left\n"
-            )
-            said = now
-        if board is not None:
-            board.add_scalar("loss", loss, run.step)
-        if run.step % (per_epoch * plan.validate_every) == 0 or run.step == last:
-            result = run.validate(batches)
-            if ranks.rank == 0:
-                _record(run, result, batches, camera, board)
-            saved = now
-        elif ranks.rank == 0 and now - saved > SAVE_EVERY_S:
-            run.save()
-            saved = now
+    figures: dict[str, float] = {}
+    saved = time.monotonic()
+
+    def line(pace: Pace) -> str:
+        shown = ", ".join(f"{name} {value:.5f}" for name, value in figures.items())
+        return f"step {run.step}/{last}, {shown}, {pace.rate * plan.batch:.1f} patches/s, {pace.left_s:.0f} s left"
+
+    with progress(float(last - run.step), line) if ranks.rank == 0 else nullcontext(lambda step: None) as meter:
+        while run.step < last:
+            figures = run.advance(pairs)
+            if not math.isfinite(figures["loss"]):
+                raise DivergedError(
+                    f"step {run.step}: expected a finite loss, got {figures['loss']}; the run has diverged. "
+                    f"Begin again in another folder with a lower lr than {plan.lr:g}; {out} keeps what was saved before"
+                )
+            meter(1.0)
+            if board is not None:
+                for name, value in figures.items():
+                    board.add_scalar("loss" if name == "loss" else f"loss/{name}", value, run.step)
+            if run.step % (per_epoch * plan.validate_every) == 0 or run.step == last:
+                result = run.validate(batches)
+                if ranks.rank == 0:
+                    _record(run, result, batches, camera, board)
+                saved = time.monotonic()
+            elif ranks.rank == 0 and time.monotonic() - saved > SAVE_EVERY_S:
+                run.save()
+                saved = time.monotonic()
     return result
 
 
@@ -276,7 +257,7 @@ def _record(run: Run, result: dict[str, float], batches: Sequence[Batch], camera
 
 
 def _board(out: Path) -> Any:
-    """TensorBoard's writer, where it is installed."""
+    """Return TensorBoard's writer, or None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blursynth import recipe
+from blursynth import joins, recipe
 from blursynth.recipe import RecipeError, load_recipe
+from blursynth.stages import STAGES, Stage
 from blursynth.stages.isp import opened
+from blursynth.stages.stage import Problem, State
 from isp import Limits
+from isp.space import Space
 
 GOOD: dict[str, Any] = {
     "name": "good",
@@ -268,7 +271,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "raw without levels": (
         with_stage("camera", {"profile": "d40", "white_balance": [[2, 2], [2, 2]], "iso": [160, 160]}, save=["raw"]),
-        'save: "raw" needs black and white levels; leave it out',
+        'save: "raw" needs black and white levels, which the camera profile "d40" does not give; leave it out',
     ),
     "raw without an isp": (
         stages({"crop": {"size": 64}}) | {"save": ["raw"]},
@@ -276,7 +279,24 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "kernel of none": (
         stages({"crop": {"size": 64}}) | {"save": ["kernel"]},
-        'save: "kernel" needs the kernel of exactly one blur stage; add "camera_shake" or "kernel_bank", or leave it out',
+        'save: "kernel" needs a blur kernel; add "camera_shake" or "kernel_bank", or leave it out',
+    ),
+    "two kernels": (
+        inserted(4, {"camera_shake": {"sizes": [3]}}),
+        'save: "kernel" can hold one kernel, but several stages blur by one; leave it out',
+    ),
+    "frames to the end": (
+        stages({"crop": {"size": 64}}, **{"source": FRAMES["source"]}),
+        'stages: a pair needs one image, but the source gives frames; add "accumulate"',
+    ),
+    "two cameras": (
+        inserted(2, {"camera": {"profile": "a7r3"}}),
+        "stages.2.camera.1: a pair has one camera; remove this stage or the camera before it",
+    ),
+    "noise that follows an unknown iso": (
+        with_stage("camera", {"profile": "d40", "white_balance": [[2, 2], [2, 2]]}),
+        'stages.6.sensor_noise: the noise of profile "a7r3" follows ISO, which camera "d40" does not give; set camera.iso '
+        "to a range",
     ),
     "mask of none": (
         stages({"crop": {"size": 64}}) | {"save": ["saturated"]},
@@ -342,6 +362,60 @@ def test_limits_that_no_backend_has_yet(monkeypatch) -> None:
         'rsblur/a7r3 needs iso, f_number, which the camera profile "d40" does not give',
     ):
         assert any(words in problem for problem in problems), problems
+
+
+# ---------------------------------------------------------------- stages of others
+
+
+class Bleach(Stage):
+    """A stage that no module of ours knows: it fits itself in."""
+
+    name: ClassVar[str] = "bleach"
+    takes: ClassVar[tuple[Space, ...]] = ("linear", "sensor")
+    needs: ClassVar[tuple[str, ...]] = ("dye",)
+
+    strength: float = 1.0
+
+    @property
+    def halo(self) -> int:
+        return 3
+
+    def misfits(self, before: State) -> list[Problem]:
+        dark = [Problem("bleaches nothing in the dark", key="strength")] if self.strength == 0 else []
+        return super().misfits(before) + dark
+
+
+class Dye(Stage):
+    name: ClassVar[str] = "dye"
+    takes: ClassVar[tuple[Space, ...]] = ("srgb", "sensor")
+    brings: ClassVar[tuple[str, ...]] = ("dye",)
+
+
+def test_a_stage_of_others_joins_by_what_it_says(monkeypatch) -> None:
+    for stage in (Bleach, Dye):
+        monkeypatch.setitem(STAGES, stage.name, stage)
+    document = inserted(4, "bleach")
+    document["stages"].insert(4, "dye")
+    assert problems_of(document) == (
+        "stages.11.crop_border.pixels: expected at least 8, the border that the stages before it spoil, got 6; raise it, "
+        "and the crop by twice as much",
+    )
+    document["stages"][-1] = {"crop_border": {"pixels": 8}}
+    assert recipe.bind(document, "dyed").size == (48, 48)
+    assert problems_of(
+        inserted(1, {"bleach": {"strength": 0}}, stages=[*GOOD["stages"][:-1], {"crop_border": {"pixels": 8}}])
+    ) == (
+        'stages.1.bleach: takes linear or sensor, but "crop" gives srgb',
+        'stages.1.bleach: needs dye; put "dye" before it',
+        "stages.1.bleach.strength: bleaches nothing in the dark",
+    )
+
+
+def test_the_walk_knows_no_stage() -> None:
+    """A stage checks its own joining: `joins` names no class of a stage."""
+    source = Path(joins.__file__).read_text(encoding="utf-8")
+    assert "isinstance" not in source
+    assert not [stage.__name__ for stage in STAGES.values() if stage.__name__ in source]
 
 
 # ---------------------------------------------------------------- files

@@ -224,7 +224,7 @@ def test_a_gap_in_the_frames_is_refused(tmp_path):
     film(tmp_path, 4)
     (tmp_path / "000002.png").unlink()
     (tmp_path / "000002.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(ValueError, match=r"expected frames without gaps, got 1 broken links .*; mend them"):
+    with pytest.raises(ValueError, match=r"expected frames without gaps, got 1 broken links .*; repair them"):
         Frames(window=3).open(tmp_path)
 
 

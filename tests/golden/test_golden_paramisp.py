@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isp import cfa, color, convert
-from isp.backends.paramisp import network, subnetworks
+from isp import cfa, color
+from isp.backends.paramisp import PUBLISHED, features, global_net, local_net, network, param_net
 from isp.backends.paramisp.design import PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
 from isp.camera import Camera
+from isp.files import checkpoints
 
 _spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("golden.py"))
 golden = importlib.util.module_from_spec(_spec)
@@ -43,7 +44,7 @@ def networks() -> dict[str, ParamISPNet]:
         path = golden.folder() / "paramisp" / f"{direction}.ckpt"
         if not path.is_file():
             pytest.skip(f"{path} is not recorded in this folder")
-        tensors = convert.converted(convert.read_checkpoint(path), direction, str(path))
+        tensors = checkpoints.renamed([checkpoints.read(path)], PUBLISHED, direction, str(path))
         made[direction] = ParamISPNet(direction, OFFICIAL)
         made[direction].load_state_dict(tensors)
         made[direction].requires_grad_(False)
@@ -94,11 +95,11 @@ def test_golden_paramisp_forward(networks, letter):
     assert_close(net.linear(found["raw"], plain), recorded["wb_clip_out"])
     linear = net.linear(found["raw"], camera)
     assert_close(linear, recorded["ccm_out"])
-    inputs = subnetworks.features(linear, linear, OFFICIAL)
+    inputs = features.features(linear, linear, OFFICIAL)
     assert_close(inputs[:, -3:], recorded["mask"])
     local = net.local_net(linear, inputs, embedding)
     assert_close(local, recorded["local_out"])
-    inputs = subnetworks.features(local, linear, OFFICIAL)
+    inputs = features.features(local, linear, OFFICIAL)
     feature = net.global_net.feature(inputs)
     assert_close(feature, recorded["global_feature"])
     assert_close(net.global_net.weights(feature, embedding), recorded["global_coefs"])
@@ -113,14 +114,14 @@ def test_golden_paramisp_inverse(networks, letter):
     assert list(recorded) == INVERSE_INTERMEDIATES
     embedding = net.param_net(camera)
     assert_close(embedding, recorded["embedding"])
-    inputs = subnetworks.features(found["rgb"], found["rgb"], OFFICIAL)
+    inputs = features.features(found["rgb"], found["rgb"], OFFICIAL)
     assert_close(inputs[:, -3:], recorded["mask"])
     feature = net.global_net.feature(inputs)
     assert_close(feature, recorded["global_feature"])
     assert_close(net.global_net.weights(feature, embedding), recorded["global_coefs"])
     toned = net.global_net(found["rgb"], inputs, embedding)
     assert_close(toned, recorded["global_out"])
-    local = net.local_net(toned, subnetworks.features(toned, found["rgb"], OFFICIAL), embedding)
+    local = net.local_net(toned, features.features(toned, found["rgb"], OFFICIAL), embedding)
     assert_close(local, recorded["local_out"])
     unbalanced = dataclasses.replace(camera, white_balance=torch.ones(len(camera), 3))
     assert_close(color.linear_to_sensor(local, unbalanced), recorded["ccm_out"])
@@ -162,28 +163,28 @@ def test_golden_paramisp_equalisation(theirs):
     recorded = recording("embeddings")
     values, expected = recorded[theirs].float(), recorded[f"{theirs}_emb"]
     assert values[-1] == 0, "which is unknown here, and 1e-12 there"
-    assert_close(subnetworks.equalise(values[:-1], FIELDS[theirs]), expected[:-1])
+    assert_close(param_net.equalise(values[:-1], FIELDS[theirs]), expected[:-1])
 
 
 def test_golden_paramisp_features():
     recorded = recording("features")
     image = recorded["x"]
-    inputs = subnetworks.features(image, image, OFFICIAL)
+    inputs = features.features(image, image, OFFICIAL)
     assert_close(inputs[:, :3], image)
     assert_close(inputs[:, 3:93], recorded["content"])
     assert_close(inputs[:, 93:], recorded["mask"])
-    assert_close(subnetworks.features(image, 0 * image, PRESETS["paper"])[:, 93:], recorded["mask_090"])
+    assert_close(features.features(image, 0 * image, PRESETS["paper"])[:, 93:], recorded["mask_090"])
 
 
 def test_golden_paramisp_tone():
     recorded = recording("tone")
-    assert_close(subnetworks.global_operation(recorded["x"], recorded["coefs"]), recorded["out"])
-    assert_close(subnetworks.quadratic(recorded["x"], recorded["coefs"][:, :30]), recorded["quadratic_only"])
+    assert_close(global_net.OPERATIONS["C"].apply(recorded["x"], recorded["coefs"]), recorded["out"])
+    assert_close(global_net.quadratic(recorded["x"], recorded["coefs"][:, :30]), recorded["quadratic_only"])
     pixel = torch.tensor([0.3, 0.5, 0.7]).view(1, 3, 1, 1)
     for monomial, expected in enumerate(recorded["monomials_of_rgb_030507"]):
         weights = torch.zeros(1, 10, 3)
         weights[0, monomial] = 1
-        assert_close(subnetworks.quadratic(pixel, weights.flatten(1)) - pixel, expected.expand(1, 3, 1, 1))
+        assert_close(global_net.quadratic(pixel, weights.flatten(1)) - pixel, expected.expand(1, 3, 1, 1))
 
 
 def test_golden_paramisp_attentive_block(networks):
@@ -195,7 +196,7 @@ def test_golden_paramisp_attentive_block(networks):
         residual.mean((2, 3), keepdim=True), residual.amax((2, 3), keepdim=True)
     )
     assert_close(residual, recorded["chattn"])
-    spatial = torch.sigmoid(block.spatial(subnetworks.across_channels(residual)))
+    spatial = torch.sigmoid(block.spatial(local_net.across_channels(residual)))
     assert_close(residual * spatial, recorded["spattn"])
     assert_close(block(recorded["x"]), recorded["out"])
 
@@ -255,17 +256,17 @@ def test_golden_paramisp_sees_another_design(networks, design):
 
 
 MISTAKES = {
-    "Sobel not divided": (subnetworks, "gradient_kernels", lambda f: lambda: 8 * f()),
-    "Sobel transposed": (subnetworks, "gradient_kernels", lambda f: lambda: f().mT.contiguous()),
+    "Sobel not divided": (features, "gradient_kernels", lambda f: lambda: 8 * f()),
+    "Sobel transposed": (features, "gradient_kernels", lambda f: lambda: f().mT.contiguous()),
     "natural logarithm": (torch, "log2", lambda f: torch.log),
-    "no quadratic residual": (subnetworks, "quadratic", lambda f: lambda image, weights: f(image, weights) - image),
+    "no quadratic residual": (global_net, "quadratic", lambda f: lambda image, weights: f(image, weights) - image),
     "coefficients as 3 x 10": (
-        subnetworks,
+        global_net,
         "quadratic",
         lambda f: lambda image, weights: f(image, weights.reshape(-1, 3, 10).mT.flatten(1)),
     ),
     "gamma coefficients transposed": (
-        subnetworks,
+        global_net,
         "gamma_correction",
         lambda f: lambda image, weights: f(image, weights.reshape(-1, 3, 3).mT.flatten(1)),
     ),
@@ -279,12 +280,12 @@ MISTAKES = {
         ),
     ),
     "zero padding": (
-        subnetworks.ReplicateConv2d,
+        local_net.ReplicateConv2d,
         "forward",
         lambda f: lambda conv, x: functional.conv2d(x, conv.weight, conv.bias, padding=conv.padding),
     ),
     "channel attention without its maximum": (
-        subnetworks.AttentiveBlock,
+        local_net.AttentiveBlock,
         "channel_attention",
         lambda f: lambda block, mean, largest: f(block, mean, mean),
     ),
@@ -295,9 +296,9 @@ MISTAKES = {
 def test_golden_paramisp_sees_mistakes(networks, monkeypatch, mistake):
     place, name, wrong = MISTAKES[mistake]
     found, camera = batch("a")
-    subnetworks._linear_part.cache_clear()
+    features._linear_part.cache_clear()
     monkeypatch.setattr(place, name, wrong(getattr(place, name)))
     try:
         assert deviation(through(networks["forward"], found, camera), recording("forward_a")["out"]) > MISTAKE
     finally:
-        subnetworks._linear_part.cache_clear()
+        features._linear_part.cache_clear()

@@ -198,12 +198,12 @@ def test_golden_pipeline_intermediates(tmp_path):
             sample = stage(sample.replace(stage=label))
             seen[label] = sample
         saturated, mosaicked = seen["saturate"], seen["mosaic"]
-        linear = color.sensor_to_linear(saturated.image, saturated.shot)
+        linear = color.sensor_to_linear(saturated.image, saturated.known_camera)
         xyz = color.apply_matrix(linear, torch.tensor([color.LINEAR_TO_XYZ]))
         assert_close(xyz[0].permute(1, 2, 0), recorded[f"trace_lin_sat_xyz_{case}"], 1e-5)
         raw = torch.nn.functional.pixel_unshuffle(mosaicked.image, 2)[0].permute(1, 2, 0)
         assert_close(raw, recorded[f"trace_raw_{case}"], 1e-5)
-        balanced = color.white_balance(mosaicked.image, mosaicked.shot)
+        balanced = color.white_balance(mosaicked.image, mosaicked.known_camera)
         packed = torch.nn.functional.pixel_unshuffle(balanced, 2)[0].permute(1, 2, 0)
         assert_close(packed, recorded[f"trace_wb_{case}"], 1e-5)
         rendered = seen["forward_isp"].image[0].permute(1, 2, 0)

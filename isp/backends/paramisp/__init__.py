@@ -1,6 +1,6 @@
 """ParamISP (Kim et al. 2024): the learned ISP pair behind the contract, opened from weight files.
 
-The variants are the weights that come with the package; docs/weights.md says what they are.
+The variants are the weights that come with the package; docs/weights.md describes them.
 """
 
 from __future__ import annotations
@@ -17,28 +17,33 @@ from torch import Tensor
 
 from isp import color
 from isp.backends.paramisp import strips
+from isp.backends.paramisp.checkpoints import PUBLISHED
 from isp.backends.paramisp.design import Design
+from isp.backends.paramisp.feature_map import Storage
 from isp.backends.paramisp.network import ParamISPNet
-from isp.backends.paramisp.strips import Storage
+from isp.backends.paramisp.training import CHOICES, trainable
 from isp.camera import Camera
 from isp.contract import Direction, Limits, Meter, Strategy
+
+__all__ = ["CHOICES", "PUBLISHED", "TAKES_PATHS", "VARIANTS", "ParamISP", "create", "trainable"]
 
 MatrixKind = Literal["rows_1", "official"]
 PRETRAINED = Path(__file__).parents[2] / "pretrained" / "paramisp"
 VARIANTS = ("a7r3-virtual", "d7000-virtual")
 TAKES_PATHS = True
 # Border pixels that a crop spoils, by `border_effect` at a tolerance of 1/255: on photographs the A7R3's weights spoil 0 and 3
-# (dead leaves: 0 and 6), the D7000's 0 and 5, random weights 0 and 2; at 2/255 the recorded ones, made to be felt, 1 and 4.
+# (dead leaves: 0 and 6), the D7000's 0 and 5, random weights 0 and 2; the recorded weights of the tests, chosen so that every
+# layer changes the result visibly, spoil 1 and 4 at 2/255.
 INVERSE_BORDER, FORWARD_BORDER = 2, 4
 WHOLE_BYTES_A_PIXEL = 1700.0  # at once: a tenth above benchmarks/networks.py at 1280x720, less the program
-# How much of its skip connection a network keeps when it runs in strips, the preferred first; then the type of its maps.
+# How networks run in strips, the preferred way first: less and less of the skip connection is kept, then maps lose precision.
 STORAGES = (*(Storage(kept=eighths / 8) for eighths in range(8, -1, -1)), Storage(dtype=torch.float16))
 
 
 def camera_for(matrix: MatrixKind, camera: Camera) -> Camera:
-    """`camera` with the matrix that the weights were trained with; "official" is that of the published code.
+    """Give `camera` the matrix that the weights were trained with; "official" is the published code's.
 
-    Raises `ValueError` for a camera whose published matrix is not known.
+    Raises `ValueError` if the published matrix of a camera is unknown.
     Source: kim2024, ParamISP@0e4913f
     """
     if matrix == "rows_1":
@@ -59,8 +64,8 @@ def camera_for(matrix: MatrixKind, camera: Camera) -> Camera:
 class ParamISP:
     """Both networks behind the contract. Optical parameters that the camera does not know are left out.
 
-    The networks pool over the whole image, so no border makes a crop exact. The halos say how many border pixels differ
-    more from a larger image than the pixels inside do: see `border_effect`. They are the same for all weights.
+    The networks pool over the whole image, so no border makes a crop exact. The halos count the border pixels that differ
+    from a larger image more than the pixels inside do: see `border_effect`. They are the same for all weights.
     """
 
     def __init__(
@@ -98,7 +103,7 @@ class ParamISP:
         return srgb.clamp(0, 1)
 
     def strategies(self, direction: Direction, count: int, height: int, width: int) -> list[Strategy]:
-        """At once, in strips, in strips that compute a part of the skip connection again, in strips of float16 maps."""
+        """List these ways: at once, in strips, in strips that compute parts of the skip connection twice, with float16 maps."""
         network = self.networks[direction]
 
         def at_once(image: Tensor, camera: Camera, _reference: Tensor | None, meter: Meter) -> Tensor:
@@ -120,7 +125,7 @@ class ParamISP:
             ),
             *(
                 Strategy(
-                    label=f"in strips, {storage.said}",
+                    label=f"in strips, {storage.description}",
                     peak_bytes=strips.peak_bytes(network, count, height, width, storage),
                     work=count * strips.work(network, height, width, storage),
                     run=partial(in_strips, storage),
@@ -133,11 +138,11 @@ class ParamISP:
 def border_effect(
     run: Callable[[Tensor], Tensor], image: Float[Tensor, "b c h w"], crop: int, tolerance: float = 1 / 255
 ) -> int:
-    """How many border pixels of the middle `crop` x `crop` of `image`, rendered alone, suffer from not seeing beyond.
+    """Count the border pixels that change if the middle `crop` x `crop` of `image` is rendered alone.
 
-    Its differences from the same place of the whole are averaged over the batch and over each ring of pixels that lie
-    equally deep. Counted are the rings of the outer half up to the last that differs by more than `tolerance` beyond the
-    inner half, which differs because the networks pool over all they see.
+    The differences from the same place of the whole image are averaged over the batch and over each ring of pixels at equal
+    depth. The inner half of the crop differs as well, since the networks pool over everything they see. The result is the
+    depth of the last ring in the outer half whose difference exceeds that of the inner half by more than `tolerance`.
     """
     top, left = ((side - crop) // 4 * 2 for side in image.shape[-2:])  # even: the CFA phase stays
     place = (..., slice(top, top + crop), slice(left, left + crop))
@@ -150,7 +155,7 @@ def border_effect(
 
 
 class _Trained(NamedTuple):
-    """One network, and what its file says of it; `camera` is what it was trained for."""
+    """One network and the metadata of its file; `camera` is the camera that it was trained for."""
 
     network: ParamISPNet
     matrix: MatrixKind
@@ -159,32 +164,27 @@ class _Trained(NamedTuple):
 
 
 def _networks_of(path: Path) -> dict[str, _Trained]:
-    """The networks in one weight file by their direction."""
+    """Open the networks in one weight file, by their direction."""
     from isp.files import weights
 
-    read = weights.read(path)
-    said = read.metadata
-    if said["backend"] != "paramisp" or said["matrix"] not in get_args(MatrixKind):
-        raise ValueError(
-            f"{path}: expected weights of paramisp with matrix rows_1 or official, got {said['backend']} with {said['matrix']}"
-        )
-    if said["direction"] not in (*get_args(Direction), "joint"):
-        raise ValueError(f"{path}: expected the direction inverse, forward or joint, got {said['direction']}")
-    design = Design.from_json(said["design"])
+    read = weights.read_for("paramisp", path)
+    matrix, design = read.metadata.get("matrix"), Design.from_json(read.metadata.get("design", ""))
+    if matrix not in get_args(MatrixKind):
+        raise ValueError(f"{path}: expected weights with matrix rows_1 or official, got {matrix}")
     found = {}
-    for direction in get_args(Direction) if said["direction"] == "joint" else (said["direction"],):
-        prefix = f"{direction}." if said["direction"] == "joint" else ""
-        network = ParamISPNet(direction, design)
-        own = {name.removeprefix(prefix): value for name, value in read.tensors.items() if name.startswith(prefix)}
-        weights.fill(network, own, of=str(path))
-        found[direction] = _Trained(network, cast(MatrixKind, said["matrix"]), said["camera"], read.digest)
+    for direction, tensors in read.networks.items():
+        if direction not in get_args(Direction):
+            raise ValueError(f"{path}: expected the direction inverse, forward or joint, got {direction}")
+        network = ParamISPNet(cast(Direction, direction), design)
+        weights.fill(network, tensors, str(path))
+        found[direction] = _Trained(network, cast(MatrixKind, matrix), read.metadata["camera"], read.digest)
     return found
 
 
 def _files(variant: str) -> list[Path]:
-    """One of `VARIANTS`, FOLDER (with inverse.safetensors and forward.safetensors), FILE (joint), or FILE+FILE.
+    """Find the files of one of `VARIANTS`, of a folder with inverse.safetensors and forward.safetensors, FILE, or FILE+FILE.
 
-    Raises `ValueError` where there is nothing of that name.
+    Raises `ValueError` if there is nothing of that name.
     """
     path = PRETRAINED / variant if variant in VARIANTS else Path(variant)
     if path.is_dir():
@@ -200,9 +200,9 @@ def _files(variant: str) -> list[Path]:
 
 
 def create(variant: str, device: torch.device | str) -> ParamISP:
-    """The ISP of a variant or of weight files; with an empty name, of the first variant.
+    """Open the ISP of a variant or of weight files; an empty name means the first variant.
 
-    Raises `ValueError` where there are no weights of that name, or not those of both directions.
+    Raises `ValueError` if there are no weights of that name, or if one direction is missing or there twice.
     """
     variant = variant or VARIANTS[0]
     found: dict[str, _Trained] = {}

@@ -1,4 +1,4 @@
-"""What can be chosen in ParamISP, and the two presets."""
+"""The choices in the design of ParamISP's networks, and the two presets."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from isp import cfa
 Optical = Literal["focal_mm", "f_number", "exposure_s", "iso"]
 Input = Literal["gradient", "histogram", "overexposure"]
 
+WIDTH = 64  # channels of every feature map and of every feature vector
 OPTICAL: tuple[Optical, ...] = ("focal_mm", "f_number", "exposure_s", "iso")
 HISTOGRAM_BINS = (4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What the paper ablates, and what its text and the published code do differently. The defaults are the paper's.
+    """Everything that the paper ablates, or that its text and the published code do differently. The defaults are the paper's.
 
-    optical                 parameters that ParamNet sees (Table 2); none, and no colour_embedding: no ParamNet (Table 1)
-    equalisation            the 15 mappings of each parameter, or its bare value (Table 1)
+    optical                 parameters that ParamNet sees (Table 2); without them and without colour_embedding there is no
+                            ParamNet (Table 1)
+    equalisation            feed the 15 mappings of each parameter to ParamNet, or else its bare value (Table 1)
     dropout                 probability that a parameter is left out of a training iteration (Table 1)
     fully_connected         ParamNet's layers: activation before each of the last three, or after each (Fig. 3)
-    colour_embedding        white balance and matrix enter ParamNet, too
-    inputs                  features that stand beside the image (Table S2)
-    mask_threshold          over-exposure starts here
-    mask_of                 over-exposure is that of each network's input, or of the first network's for both
+    colour_embedding        feed white balance and colour matrix to ParamNet, too
+    inputs                  features that are added to the image as channels (Table S2)
+    mask_threshold          value at which over-exposure begins
+    mask_of                 measure over-exposure in each network's input, or in the first network's for both
     local                   LocalNet, or the local mapping of CIE XYZ Net (Table 3)
     tone                    global operation: A, B or C of Table S3, or the global mapping of CIE XYZ Net (Table 3)
-    stages                  how often C is applied (Table S3)
+    stages                  number of times that C is applied (Table S3)
     coefficient_activation  "elu" keeps every coefficient above -1
-    clip_white              white-balanced values are clipped to [0, 1] in `forward`, so that clipped highlights are white
+    clip_white              clip white-balanced values to [0, 1] in `forward`, so that clipped highlights are white
     demosaic_border         as in `isp.cfa.demosaic`
 
-    Tables 3 and S3 of the paper go with `optical=()` and `inputs=()`, by their numbers of parameters.
+    The numbers of parameters in Tables 3 and S3 of the paper follow from `optical=()` and `inputs=()`.
     """
 
     optical: tuple[Optical, ...] = OPTICAL
@@ -54,8 +56,11 @@ class Design:
     demosaic_border: cfa.Border = "phase"
 
     def __post_init__(self) -> None:
+        """Raise `ValueError` for a value of the wrong type, an unknown choice, or choices that exclude each other."""
         for name, hint in get_type_hints(Design).items():
-            value = getattr(self, name)
+            value, kind = getattr(self, name), type(_default(name))
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"Design.{name}: expected a value like {_default(name)!r}, got {value!r}")
             chosen, choices = ((value,), get_args(hint)) if get_origin(hint) is Literal else ((), ())
             if get_origin(hint) is tuple:
                 chosen, choices = value, get_args(get_args(hint)[0])
@@ -82,13 +87,20 @@ class Design:
 
     @staticmethod
     def from_json(text: str) -> Design:
-        """The reverse of `to_json`. Raises `ValueError` for a document that is none or has an unknown key."""
-        record = json.loads(text)
+        """Read what `to_json` wrote. Raises `ValueError` if the text is no JSON object or has an unknown key."""
+        try:
+            record = json.loads(text)
+        except ValueError:
+            record = None
         known = {field.name for field in dataclasses.fields(Design)}
         if not isinstance(record, dict) or record.keys() - known:
             raise ValueError(f"Design: expected an object with keys out of {', '.join(sorted(known))}, got {text}")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return Design(**fields)
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in dataclasses.fields(Design) if field.name == name)
 
 
 PRESETS = {

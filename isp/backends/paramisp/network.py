@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from isp import cfa, color
 from isp.backends.paramisp.design import Design
-from isp.backends.paramisp.subnetworks import TONE_WEIGHTS, GlobalNet, LocalNet, ParamNet, features
+from isp.backends.paramisp.features import features
+from isp.backends.paramisp.global_net import OPERATIONS, GlobalNet
+from isp.backends.paramisp.local_net import LocalNet
+from isp.backends.paramisp.param_net import ParamNet
 from isp.camera import Camera
 from isp.contract import Direction
 from isp.layers.mappings import GlobalMapping, LocalMapping
@@ -23,19 +26,19 @@ MULTIPLE_OF, SMALLEST = 4, 88  # LocalNet halves twice; GlobalNet needs 85 pixel
 
 
 def extended(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c height width"]:
-    """`image` mirrored at its bottom and right to a size that the networks take. Raises `ValueError` below 2x2."""
+    """Mirror `image` at its bottom and right to a size that the networks take. Raises `ValueError` below 2x2."""
     height, width = (max(SMALLEST, -(-side // MULTIPLE_OF) * MULTIPLE_OF) for side in image.shape[-2:])
     return cfa.mirrored(image, height, width)
 
 
 class ParamISPNet(nn.Module):
-    """One direction: "forward" takes `bayer` to `srgb`, "inverse" takes `srgb` to `sensor`. Nothing is clipped at the end.
+    """One direction: "forward" takes `bayer` to `srgb`, "inverse" takes `srgb` to `sensor`. The result is not clipped.
 
     Source: kim2024, Fig. 2
     """
 
     def __init__(self, direction: Direction, design: Design, seed: int = 0) -> None:
-        """With random weights, the same for every `seed` on every machine."""
+        """Draw random weights, which depend on `seed` alone, on every machine."""
         super().__init__()
         self.direction = direction
         self.design = design
@@ -46,14 +49,14 @@ class ParamISPNet(nn.Module):
             self.global_net: nn.Module = GlobalMapping()
             if design.tone != "cie_xyz":
                 stages = design.stages if design.tone == "C" else 1
-                weights = TONE_WEIGHTS[design.tone]
-                self.global_net = GlobalNet(channels, modulated, stages, weights, design.coefficient_activation)
+                operation = OPERATIONS[design.tone]
+                self.global_net = GlobalNet(channels, modulated, stages, operation, design.coefficient_activation)
         self.to_empty(device="cpu")
         _draw_weights(self, torch.Generator().manual_seed(seed))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def linear(self, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-        """CanoNet: demosaicing, white balance, colour space.
+        """CanoNet: demosaic, white-balance and convert to linear sRGB primaries.
 
         Source: kim2024, §3.2
         """
@@ -66,7 +69,7 @@ class ParamISPNet(nn.Module):
     def forward(
         self, image: Float[Tensor, "b c h w"], camera: Camera, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Any size; any CFA phases. `generator` is for training only: see `ParamNet`.
+        """Take images of any size and of any CFA phases. `generator` is for training only: see `ParamNet`.
 
         Source: kim2024, Fig. 2
         """
@@ -89,7 +92,7 @@ class ParamISPNet(nn.Module):
             return color.linear_to_sensor(image.float(), camera)
 
 
-# Standard deviations are Xavier's times these; the layers after them start as PyTorch's own do, and so do all biases.
+# Standard deviations are Xavier's times these. The layers of _UNIFORM, and all biases, start as PyTorch's own do.
 # Source: kim2024, ParamISP@0e4913f; afifi2021, CIE_XYZ_NET@44398b1
 _GAINS = {"local_net.tail": 0.01, "global_net.heads": 0.01, "global_net.optical": 0.1, "param_net.layers.2": 0.1}
 _UNIFORM = ("local_net.down", "local_net.up", "global_net.stage", "global_net.fc", "global_net.last")

@@ -1,22 +1,21 @@
-"""ParamISP on photographs of any size in bounded memory: strip by strip, with the numbers of the whole image.
+"""ParamISP on photographs of any size in bounded memory: strip by strip, with the same result as the whole image at once.
 
 One feature map of a photograph of 24 megapixels takes 6.1 GB, and the untiled network holds several. Cutting the photograph
 into tiles would change the result: GlobalNet and every channel attention pool over the whole image. So here rows stream
-through layers (`rows`). A stream can run up to the next pooling and no farther:
+through layers (`isp.layers.rows`). A stream can run up to the next pooling and no farther:
 
     image -> head -> pool of block 0
              map  -> block 0 -> pool of block 1
              map  -> block 1 -> half the size -> pool of block 2 ...
 
-Between such passes LocalNet's map is kept and written in place. What a pool needs, the next pass computes again: twice the
-convolutions of the blocks, in memory that stays in the cache, takes as long as once in memory that does not.
+Between such passes LocalNet's map is kept and written in place. The next pass repeats what the pooling has computed. This takes
+no longer: twice the convolutions in memory that stays in the cache are as fast as once in memory that does not.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,132 +27,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isp import cfa, color
+from isp.backends.paramisp import feature_map
+from isp.backends.paramisp.design import WIDTH
+from isp.backends.paramisp.feature_map import FeatureMap, Storage, rows_of_strip
+from isp.backends.paramisp.features import features
+from isp.backends.paramisp.global_net import GlobalNet
+from isp.backends.paramisp.local_net import AttentiveBlock, Level, LocalNet, across_channels
 from isp.backends.paramisp.network import MULTIPLE_OF, SMALLEST, ParamISPNet, extended
-from isp.backends.paramisp.subnetworks import (
-    WIDTH,
-    AttentiveBlock,
-    GlobalNet,
-    LocalNet,
-    across_channels,
-    features,
-    rendered,
-)
 from isp.camera import Camera
 from isp.contract import Meter
 from isp.layers.mappings import GlobalMapping, LocalMapping, polynomial
 from isp.layers.rows import Mean, Rows, Strips, added, between, convolved, reduced
 
-STRIP_BYTES = 8e6  # of WIDTH channels in float32; half of it measured slower, twice of it takes more memory
-CHUNK_BYTES = 48e6  # more than what malloc keeps for itself once it is freed
 STRIPS_IN_FLIGHT, STRIPS_IN_FLIGHT_TWICE = 44, 60  # measured, in STRIP_BYTES: what all layers of a pass hold at a time
-GROUPS = 32  # or more, of chunks that are kept or spared
 WARM_UP = 12  # rows that head and two blocks look upwards (1 + 5 + 5), and one more
-
-# ---------------------------------------------------------------- what is kept between passes
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How LocalNet's maps are kept: in which type, and which share of the skip connection at full size.
-
-    The rest of the skip connection is computed once more from the image, where it is needed.
-    """
-
-    dtype: torch.dtype = torch.float32
-    kept: float = 1.0
-
-    @property
-    def said(self) -> str:
-        maps = str(self.dtype).removeprefix("torch.")
-        return f"maps in {maps}" + (f", {1 - self.kept:.0%} of the skip connection twice" if self.kept < 1 else "")
-
-
-def _rows_of_strip(batch: int, width: int) -> int:
-    """An even number, so that a mosaic keeps its CFA phase from strip to strip."""
-    return max(2, int(STRIP_BYTES / (batch * width * WIDTH * 4)) // 2 * 2)
-
-
-class FeatureMap:
-    """A map of `WIDTH` channels in chunks of rows, which come when they are written and go when they are done with."""
-
-    def __init__(self, image: Float[Tensor, "b 3 h w"], reduction: int, dtype: torch.dtype, meter: Meter) -> None:
-        """Of `image` at one in `reduction` of its height and width."""
-        self.batch, self.height, self.width = len(image), image.shape[2] // reduction, image.shape[3] // reduction
-        self._strip = _rows_of_strip(self.batch, self.width)
-        self._chunk = max(1, int(CHUNK_BYTES / STRIP_BYTES)) * self._strip
-        self._chunks: dict[int, Tensor] = {}
-        self._new = partial(image.new_empty, dtype=dtype)
-        self._meter = meter
-
-    def writing(self, strips: Strips, spared: Collection[int] = ()) -> Iterator[Tensor]:
-        """The strips, whose rows are kept but for those of the chunks that are spared."""
-        row = 0
-        for strip in strips:
-            first, last = row, row + strip.shape[2]
-            while row < last:
-                chunk, at = divmod(row, self._chunk)
-                rows = min(self._chunk - at, last - row)
-                if chunk not in spared:
-                    if chunk not in self._chunks:
-                        shape = self.batch, len(self._rows(chunk)), self.width, WIDTH
-                        self._chunks[chunk] = self._new(shape)
-                    part = strip[:, :, row - first : row - first + rows]
-                    self._chunks[chunk][:, at : at + rows] = part.permute(0, 2, 3, 1)
-                row += rows
-            yield strip
-
-    def reading(
-        self, macs: float, chunks: Iterable[int] | None = None, going: Collection[int] = ()
-    ) -> Iterator[Tensor]:
-        """The rows of `chunks`, or of all; they cost `macs` multiply-accumulates a pixel in what follows.
-
-        A chunk that is among those `going` is forgotten when its rows have been taken.
-        """
-        for chunk in self.chunks if chunks is None else chunks:
-            for strip in torch.split(self._chunks[chunk], self._strip, 1):
-                yield strip.permute(0, 3, 1, 2).float()
-                self._meter(macs * self.batch * strip.shape[1] * self.width)
-            if chunk in going:
-                del self._chunks[chunk]
-
-    def emptying(self, macs: float) -> Iterator[Tensor]:
-        """All rows for the last time."""
-        return self.reading(macs, going=self.chunks)
-
-    @property
-    def chunks(self) -> range:
-        return range(math.ceil(self.height / self._chunk))
-
-    def _rows(self, chunk: int) -> range:
-        return range(chunk * self._chunk, min(self.height, (chunk + 1) * self._chunk))
-
-    def spared(self, kept: float) -> frozenset[int]:
-        """The chunks to leave out so that at most `kept` of the rows stay.
-
-        They lie evenly, so that at any time what this map has given up makes room for the one that grows; and several
-        together, since what is computed again begins some rows above.
-        """
-        together = max(1, len(self.chunks) // GROUPS)
-        groups = ((chunk, chunk // together) for chunk in self.chunks)
-        return frozenset(chunk for chunk, group in groups if math.floor((group + 1) * kept) == math.floor(group * kept))
-
-    def runs(self, spared: Collection[int]) -> Iterator[tuple[bool, range, list[int]]]:
-        """All chunks from the top: (whether they are spared, their rows, the chunks)."""
-        for missing, group in itertools.groupby(self.chunks, lambda chunk: chunk in spared):
-            chunks = list(group)
-            yield missing, range(self._rows(chunks[0]).start, self._rows(chunks[-1]).stop), chunks
-
 
 # ---------------------------------------------------------------- attentive blocks
 
 
 def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
-    """What a block adds, before attention."""
+    """Yield the residual of a block, before attention."""
     return convolved(block.widen, (functional.elu(strip, inplace=True) for strip in convolved(block.narrow, strips)))
 
 
 def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
-    """Of a block on a whole map."""
+    """Compute the channel attention of a block on a whole map."""
     mean, largest = Mean(), torch.tensor(-torch.inf)
     for residual in residuals(block, strips):
         mean.add(residual)
@@ -162,7 +60,7 @@ def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b
 
 
 def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips: Strips) -> Iterator[Tensor]:
-    """A whole block, of which the channel attention is known."""
+    """Yield the result of a block whose channel attention is known."""
     skipped, waiting = Rows(), Rows()
     weighted = (residual.mul_(attention) for residual in residuals(block, skipped.remembering(strips)))
     pooled = (across_channels(residual) for residual in waiting.remembering(weighted))
@@ -181,14 +79,15 @@ def attended(block: AttentiveBlock, attention: Float[Tensor, "b 64 1 1"], strips
 
 
 def _macs(*layers: nn.Module) -> float:
-    """Multiply-accumulates of their windows for each pixel that they see at stride 1."""
-    convs = [conv for layer in layers for conv in layer.modules() if isinstance(conv, nn.Conv2d)]
+    """Count multiply-accumulates for each pixel: of the output, or of the input of a transposed convolution."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    convs = [conv for layer in layers for conv in layer.modules() if isinstance(conv, kinds)]
     return float(sum(conv.weight.numel() for conv in convs if conv.kernel_size != (1, 1)))
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the head of a network sees: the features of `image`, strip by strip."""
+    """The input of the head of a network: the features of `image`, strip by strip."""
 
     net: ParamISPNet
     image: Float[Tensor, "b 3 h w"]
@@ -196,71 +95,76 @@ class _Inputs:
     meter: Meter
 
     def strips(self, macs: float, start: int = 0) -> Iterator[Tensor]:
-        """From row `start` on; they cost `macs` multiply-accumulates a pixel in what follows."""
+        """Yield the rows from `start` on; what follows costs `macs` multiply-accumulates a pixel."""
         count, _, height, width = self.image.shape
-        for _, window, inner in cfa.strips(height, _rows_of_strip(count, width), 1, start):  # gradients see a neighbour
+        for _, window, inner in cfa.strips(height, rows_of_strip(count, width), 1, start):  # gradients see a neighbour
             strip = features(self.image[:, :, window], self.first[:, :, window], self.net.design)[:, :, inner]
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
     def bare(self, macs: float) -> Iterator[Tensor]:
-        """The image without its features."""
-        for strip in torch.split(self.image, _rows_of_strip(len(self.image), self.image.shape[3]), 2):
+        """Yield the image without its features."""
+        for strip in torch.split(self.image, rows_of_strip(len(self.image), self.image.shape[3]), 2):
             yield strip
             self.meter(macs * len(strip) * strip.shape[2] * strip.shape[3])
 
 
 def _local_net(net: LocalNet, inputs: _Inputs, optical: Tensor | None, storage: Storage) -> Float[Tensor, "b 3 h w"]:
-    """Each pass begins where a map is read, and ends in the pooling of a block.
+    """Run LocalNet level by level. Each pass begins where a map is read, and ends in the pooling of a block.
 
     Source: kim2024, Fig. 4
     """
-    full, half, quarter = (FeatureMap(inputs.image, size, storage.dtype, inputs.meter) for size in (1, 2, 4))
-    spared = full.spared(storage.kept)
-    head, block, tail, down = (_macs(layer) for layer in (net.head, net.blocks[0], net.tail, net.down[0]))
-    shift = 0 if net.optical is None or optical is None else net.optical(optical)[:, :, None, None]
-    blocks = cast(list[AttentiveBlock], list(net.blocks))
-    attention: list[Tensor] = []
+    first, *others = levels = list(net.levels())
+    maps = {size: FeatureMap(inputs.image, size, storage.dtype, inputs.meter) for size in net.REDUCTIONS}
+    spared = {first.reduction: maps[first.reduction].spared(storage.kept)}
+    head, shift = _macs(net.head), net.modulation(optical)
+    attention: dict[AttentiveBlock, Tensor] = {}  # of the blocks whose pooling is done
 
-    def pool(strips: Strips) -> None:
-        """Lets all rows flow to the pooling of the next block."""
-        attention.append(channel_attention(blocks[len(attention)], strips))
-
-    def act(index: int, strips: Strips) -> Iterator[Tensor]:
-        return attended(blocks[index], attention[index], strips)
+    def act(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
+        return attended(block, attention[block], strips)
 
     def headed(macs: float, start: int = 0) -> Iterator[Tensor]:
-        return (strip.add_(shift) for strip in convolved(net.head, inputs.strips(macs, start)))
+        for strip in convolved(net.head, inputs.strips(macs, start)):
+            yield strip if shift is None else strip.add_(shift)
 
-    def skipped() -> Iterator[Tensor]:
-        """The skip connection at full size; what was spared of it is computed once more."""
-        for missing, rows, chunks in full.runs(spared):
+    def skipped(level: Level) -> Iterator[Tensor]:
+        """Yield the map that `level` adds; what was spared of it is computed a second time."""
+        kept, macs = maps[level.reduction], _macs(level.blocks[0])
+        for missing, rows, chunks in kept.runs(spared.get(level.reduction, ())):
             if missing:
                 begin = max(0, rows.start - WARM_UP)
-                again = act(1, act(0, headed(head + 3 * block, begin)))
+                again = headed(head + _macs(*first.blocks) + macs, begin)
+                for block in first.blocks:
+                    again = act(block, again)
                 yield from between(again, rows.start - begin, rows.stop - begin)
             else:
-                yield from full.reading(block, chunks)
+                yield from kept.reading(macs, chunks)
 
-    pool(full.writing(headed(head + block)))
-    pool(full.writing(act(0, full.reading(2 * block))))
-    encoded = full.writing(act(1, full.reading((1 + 1 / 4) * block + down / 4, going=spared)), spared)
-    pool(half.writing(reduced(net.down[0], 2, encoded)))
-    pool(half.writing(act(2, half.reading(2 * block))))
-    encoded = half.writing(act(3, half.reading((1 + 1 / 4) * block + down / 4)))
-    pool(quarter.writing(reduced(net.down[1], 2, encoded)))
-    pool(quarter.writing(act(4, quarter.reading(2 * block))))
-    decoded = map(net.up[0], act(5, quarter.emptying(block + down)))
-    pool(half.writing(added(decoded, half.reading(block))))
-    pool(half.writing(act(6, half.reading(2 * block))))
-    decoded = map(net.up[1], act(7, half.emptying(block + down)))
-    pool(full.writing(added(decoded, skipped())))
-    pool(full.writing(act(8, full.reading(2 * block))))
-    return _plus(inputs.image, convolved(net.tail, act(9, full.emptying(block + tail))))
+    stream: Strips = headed(head + _macs(first.blocks[0]))
+    for level, following in zip(levels, [*others, None], strict=True):
+        kept, last = maps[level.reduction], level.blocks[-1]
+        for block, successor in itertools.pairwise(level.blocks):
+            attention[block] = channel_attention(block, kept.writing(stream))
+            stream = act(block, kept.reading(_macs(block, successor)))
+        attention[last] = channel_attention(last, kept.writing(stream))
+        if following is None:
+            stream = act(last, kept.emptying(_macs(last, net.tail)))
+            continue
+        assert following.resample is not None, "only the first level has none"
+        if following.adds_skip:
+            decoded = act(last, kept.emptying(_macs(last, following.resample)))
+            stream = added(map(following.resample, decoded), skipped(following))
+        else:
+            share = (level.reduction / following.reduction) ** 2
+            macs = _macs(last) + share * _macs(following.resample, following.blocks[0])
+            left_out = spared.get(level.reduction, ())
+            encoded = kept.writing(act(last, kept.reading(macs, going=left_out)), left_out)
+            stream = reduced(following.resample, 2, encoded)
+    return _plus(inputs.image, convolved(net.tail, stream))
 
 
 def _local_mapping(net: LocalMapping, inputs: _Inputs) -> Float[Tensor, "b 3 h w"]:
-    """It pools nothing, so that one pass does."""
+    """Run the local mapping in one pass, since it pools nothing."""
     image = inputs.image
     *convs, last = cast(list[nn.Conv2d], list(net.mapping))
     strips: Strips = inputs.bare(_macs(net.mapping))
@@ -291,18 +195,18 @@ def _global_weights(net: GlobalNet, inputs: _Inputs, optical: Tensor | None) -> 
 
 
 def _in_place(operation: Callable[[Tensor], Tensor], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """What acts on every pixel alone."""
-    rows = _rows_of_strip(len(image), image.shape[3])
+    """Apply an operation that treats every pixel alone."""
+    rows = rows_of_strip(len(image), image.shape[3])
     for row in range(0, image.shape[2], rows):
         image[:, :, row : row + rows] = operation(image[:, :, row : row + rows])
     return image
 
 
 def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-    """CanoNet, strip by strip."""
+    """Run CanoNet strip by strip."""
     batch, _, height, width = bayer.shape
     linear = bayer.new_empty(batch, 3, height, width)
-    for place, window, inner in cfa.strips(height, _rows_of_strip(batch, width), cfa.DEMOSAIC_HALO):
+    for place, window, inner in cfa.strips(height, rows_of_strip(batch, width), cfa.DEMOSAIC_HALO):
         linear[:, :, place] = net.linear(bayer[:, :, window], camera)[:, :, inner]
     return linear
 
@@ -311,9 +215,9 @@ def _linear(net: ParamISPNet, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -
 def run(
     net: ParamISPNet, image: Float[Tensor, "b c h w"], camera: Camera, storage: Storage, meter: Meter
 ) -> Float[Tensor, "b 3 h w"]:
-    """What `net(image, camera)` gives, in float32, up to rounding, or up to that of `storage`.
+    """Compute `net(image, camera)` in float32, up to rounding, or up to the rounding of `storage`.
 
-    `meter` is told the multiply-accumulates of each step: `work` in all. Source: kim2024, Fig. 2
+    `meter` gets the multiply-accumulates of each step, which add up to `work`. Source: kim2024, Fig. 2
     """
     height, width = image.shape[-2:]
     image = extended(image)
@@ -325,7 +229,7 @@ def run(
     def toned(image: Tensor) -> Tensor:
         inputs = _Inputs(net, image, first, meter)
         if isinstance(net.global_net, GlobalNet):
-            render = partial(rendered, weights=_global_weights(net.global_net, inputs, optical))
+            render = partial(net.global_net.rendered, weights=_global_weights(net.global_net, inputs, optical))
         else:
             render = partial(polynomial, weights=cast(GlobalMapping, net.global_net).weights(image))
         return _in_place(render, image.clone() if image is first else image)
@@ -342,12 +246,12 @@ def run(
     return _in_place(partial(color.linear_to_sensor, camera=camera), sensor)[..., :height, :width]
 
 
-# ---------------------------------------------------------------- what it takes
+# ---------------------------------------------------------------- work and memory
 
 
 @contextmanager
 def metered(net: ParamISPNet, meter: Meter) -> Iterator[None]:
-    """Tells `meter` the multiply-accumulates of each step of the network at once: `work` in all."""
+    """Tell `meter` the multiply-accumulates of each layer while the network runs at once; they add up to `work`."""
 
     def tell(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
@@ -365,16 +269,20 @@ def metered(net: ParamISPNet, meter: Meter) -> Iterator[None]:
 
 
 def work(net: ParamISPNet, height: int, width: int, storage: Storage | None) -> float:
-    """Multiply-accumulates of `run` on one image; without a storage, of the network at once."""
+    """Estimate the multiply-accumulates of `run` on one image; without a storage, those of the network at once."""
     macs = 0.0
     if isinstance(net.global_net, GlobalNet):
         macs += _macs(net.global_net.convs[0]) / 4
     if isinstance(net.local_net, LocalNet):
-        local = net.local_net
-        head, block, tail, down = (_macs(layer) for layer in (local.head, local.blocks[0], local.tail, local.down[0]))
-        times, again = (1, 0.0) if storage is None else (2, 1 - storage.kept)
-        macs += head + tail + again * (head + 2 * block)
-        macs += times * (4 + 4 / 4 + 2 / 16) * block + (1 / 4 + 1 / 16) * (down + down)  # two of each: down and up
+        passes, again = (1, 0.0) if storage is None else (2, 1 - storage.kept)
+        before, *_ = levels = list(net.local_net.levels())
+        head = _macs(net.local_net.head)
+        macs += head + again * (head + _macs(*before.blocks)) + _macs(net.local_net.tail)
+        for level in levels:
+            macs += passes * _macs(*level.blocks) / level.reduction**2
+            if level.resample is not None:
+                macs += _macs(level.resample) / max(level.reduction, before.reduction) ** 2
+            before = level
     else:
         macs += _macs(net.local_net)
     for side in (height, width):
@@ -383,11 +291,11 @@ def work(net: ParamISPNet, height: int, width: int, storage: Storage | None) -> 
 
 
 def peak_bytes(net: ParamISPNet, count: int, height: int, width: int, storage: Storage) -> float:
-    """The most memory that `run` takes beside its input, on `count` images."""
+    """Estimate the most memory that `run` takes besides its input, on `count` images."""
     pixels = float(count * (height + 3) * (width + 3))
     image_bytes = 12 * pixels  # three channels in float32
     full = WIDTH * pixels * storage.dtype.itemsize if isinstance(net.local_net, LocalNet) else 2 * image_bytes
     middle = storage.kept * full + full / 4 + full / 16
-    maps = max(middle, full if storage.kept == 1 else full + full / GROUPS)
+    maps = max(middle, full if storage.kept == 1 else full + full / feature_map.GROUPS)
     images = image_bytes * (1 if height % MULTIPLE_OF == width % MULTIPLE_OF == 0 else 2)
-    return maps + images + STRIP_BYTES * (STRIPS_IN_FLIGHT if storage.kept == 1 else STRIPS_IN_FLIGHT_TWICE)
+    return maps + images + feature_map.STRIP_BYTES * (STRIPS_IN_FLIGHT if storage.kept == 1 else STRIPS_IN_FLIGHT_TWICE)

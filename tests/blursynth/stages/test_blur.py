@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from blursynth import synthesis
+from blursynth.recipe import bind, load_recipe
 from blursynth.sample import Sample
 from blursynth.stages.blur import Accumulate, CameraShake, KernelBank
 from isp import color, profile
@@ -211,7 +213,7 @@ def test_saturation_light_is_blurred_alike_and_stays_light() -> None:
         ({"sizes": [1]}, "greater than or equal to 3"),
         ({"sizes": [257]}, "less than or equal to 255"),
         ({"families": []}, "at least 1 item"),
-        ({"families": ["schmid"]}, "'schmidt'"),
+        ({"families": ["schmid"]}, "'schmid'; did you mean \"schmidt\""),
     ],
 )
 def test_settings_that_make_no_sense(keys: dict, words: str) -> None:
@@ -286,3 +288,31 @@ def test_recipes_accept_every_family_and_name_their_own_by_default() -> None:
     for family in FAMILIES:
         assert CameraShake(families=(family,)).families == (family,)
     assert CameraShake().families == ("boracchi_foi", "schmidt", "gaussian_process")
+    with pytest.raises(
+        ValueError, match=r"expected some of boracchi_foi, .*, got 'schmid'; did you mean \"schmidt\"\?"
+    ):
+        CameraShake(families=("schmid",))
+
+
+def test_a_new_family_changes_no_recipe_that_does_not_name_it(monkeypatch) -> None:
+    def pair(*overrides: str) -> tuple[str, Sample]:
+        recipe = load_recipe("realblur_j", ["isp=rsblur/a7r3", "crop.size=128", *overrides])
+        return recipe.digest, synthesis.synthesise(recipe.source.open(None).clips[0], recipe, 1)
+
+    digest, before = pair()
+    names_none = load_recipe("realblur_j").effective()
+    shake = next(stage["camera_shake"] for stage in names_none["stages"] if "camera_shake" in stage)
+    del shake["families"]
+    with pytest.raises(ValueError, match="got 'straight'"):
+        pair("camera_shake.families=[straight]")
+    straight = np.stack([np.zeros(50), np.linspace(0, 1, 50)], 1)
+    monkeypatch.setitem(FAMILIES, "straight", lambda rng: straight)
+    again, after = pair()
+    assert again == digest
+    assert torch.equal(before.image, after.image) and before.draws == after.draws
+    assert bind(names_none, "names none").digest == load_recipe("realblur_j").digest
+    named, made = pair("camera_shake.families=[straight]")
+    assert named != digest
+    assert made.draws["camera_shake.family"] == "straight"
+    middle = len(made.kernel) // 2
+    assert float(made.kernel[middle - 1 : middle + 2].sum()) == pytest.approx(1, abs=1e-6)

@@ -116,7 +116,7 @@ def test_capture_days() -> None:
     ("keys", "words"),
     [
         ({"profile": "a7r4"}, ['profile: camera profile: expected one of a7r3, ', 'did you mean "a7r3"?']),
-        ({"profile": "d40"}, ['white_balance: the profile "d40" knows no white balance; give ranges']),
+        ({"profile": "d40"}, ['white_balance: the profile "d40" has no white balance; give ranges']),
         ({"profile": "a7r3", "days": "source"}, ['days: the profile "a7r3" has no capture days; use "all"']),
         ({"profile": "rsblur", "days": ["0001", "99"]}, ["days: expected days out of 0001, ", "got 99"]),
     ],

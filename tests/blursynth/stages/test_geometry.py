@@ -75,7 +75,7 @@ def test_a_picture_of_just_the_size_is_taken_whole_and_a_smaller_refused() -> No
             Crop(size=[9, 8])(sample_of(height, width))
         assert str(refused.value) == (
             f"crop: expected a picture of at least 9x8 (height x width), got {height}x{width} (folder/a.png); lower "
-            "crop.size, leave the picture out with source.pattern, or set on_error: skip"
+            "crop.size, exclude the picture with source.pattern, or set on_error: skip"
         )
 
 

@@ -317,9 +317,7 @@ def test_settings_that_make_no_sense(keys: dict, words: str) -> None:
 
 
 def test_a_profile_without_noise_is_a_problem() -> None:
-    assert SensorNoise(profile="d40").problems() == [
-        'profile: "d40" knows no noise; give shot_gain and read_std instead'
-    ]
+    assert SensorNoise(profile="d40").problems() == ['profile: "d40" has no noise; give shot_gain and read_std instead']
     assert 'did you mean "a7r3"?' in SensorNoise(profile="a7r4").problems()[0]
     assert SensorNoise(profile="a7r3").problems() == []
 

@@ -10,11 +10,13 @@ import torch
 import isp
 from isp import cfa, profile
 from isp.backends import paramisp
-from isp.backends.paramisp import network, subnetworks
+from isp.backends.paramisp import features, global_net, local_net, network
 from isp.backends.paramisp.design import OPTICAL, PRESETS, Design
 from isp.backends.paramisp.network import ParamISPNet
+from isp.backends.paramisp.param_net import equalise
 from isp.camera import Camera
 from isp.files import weights
+from isp.layers.mappings import polynomial
 
 PAPER, OFFICIAL = PRESETS["paper"], PRESETS["official"]
 ABLATIONS = {
@@ -214,7 +216,7 @@ def test_with_and_without_gradients_agree():
 
 def test_the_frame_of_a_convolution_repeats_the_border():
     for kernel in (3, 7):
-        conv = subnetworks.ReplicateConv2d(4, 5, kernel).requires_grad_(False)
+        conv = local_net.ReplicateConv2d(4, 5, kernel).requires_grad_(False)
         image = noise(2, 4, 17, 23)
         with torch.no_grad():
             fast = conv(image)
@@ -228,11 +230,11 @@ def test_the_frame_of_a_convolution_repeats_the_border():
 def test_features_and_their_gradient_are_the_formulas(inputs):
     """The soft histogram is computed in place, with a gradient of its own."""
     image = (1.4 * noise(2, 3, 9, 11) - 0.2).requires_grad_()
-    maps = subnetworks.features(image, image, dataclasses.replace(PAPER, inputs=inputs))
+    maps = features.features(image, image, dataclasses.replace(PAPER, inputs=inputs))
     parts = [image]
     if "gradient" in inputs:
         around = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-        parts.append(torch.nn.functional.conv2d(around, subnetworks.gradient_kernels()))
+        parts.append(torch.nn.functional.conv2d(around, features.gradient_kernels()))
     if "histogram" in inputs:
         for bins in (4, 8, 16):
             centres = torch.linspace(0, 1, bins)[None, None, :, None, None]
@@ -277,7 +279,7 @@ def test_dropout_leaves_each_parameter_out_of_one_iteration_in_five():
     param_net = net("inverse").param_net
     camera = shots("RGGB", "RGGB")
     whole = param_net(camera)
-    terms = [layer(subnetworks.equalise(getattr(camera, name), name)) for name, layer in param_net.optical.items()]
+    terms = [layer(equalise(getattr(camera, name), name)) for name, layer in param_net.optical.items()]
     seen = {}
     for bits in range(16):
         total = sum(term for at, term in enumerate(terms) if bits >> at & 1) + torch.zeros(2, 64)
@@ -316,7 +318,7 @@ def test_equalised_parameters_lie_in_the_unit_interval():
     ranges = {"focal_mm": (4.2, 200), "f_number": (1.7, 32), "exposure_s": (1 / 28800, 30), "iso": (64, 8000)}
     for name, (low, high) in ranges.items():
         values = torch.linspace(math.log(low), math.log(high), 50).exp()
-        mapped = subnetworks.equalise(values, name)
+        mapped = equalise(values, name)
         assert mapped.shape == (50, 15)
         assert float(mapped[:, :6].min()) > 0 and float(mapped[:, :6].max()) <= 1 + 1e-5
         assert float(mapped[:, 6].min()) > -0.03 and float(mapped[:, 6].max()) < 1.03
@@ -328,15 +330,18 @@ def test_equalised_parameters_lie_in_the_unit_interval():
 
 def test_weights_of_zero_are_the_identity():
     image = 3 * noise(2, 3, 5, 6) - 1
-    for count in subnetworks.TONE_WEIGHTS.values():
-        assert torch.allclose(subnetworks.global_operation(image, torch.zeros(2, count)), image, atol=1e-5)
+    for name, operation in global_net.OPERATIONS.items():
+        weights_of_zero = torch.zeros(2, operation.weights)
+        assert torch.allclose(operation.apply(image, weights_of_zero), image, atol=1e-5)
+        network_of = net("inverse", Design(tone=name)).global_net
+        assert torch.allclose(network_of.rendered(image, weights_of_zero[:, None]), image, atol=1e-5)
 
 
 def test_gamma_correction_keeps_black_and_white_and_order():
     for seed in range(5):
         weights_of_gamma = 4 * noise(1, 9, seed=seed) - 1
         ramp = torch.linspace(0, 1, 200).view(1, 1, 1, 200).expand(1, 3, 1, 200)
-        mapped = subnetworks.gamma_correction(ramp, weights_of_gamma)
+        mapped = global_net.gamma_correction(ramp, weights_of_gamma)
         assert torch.allclose(mapped[..., 0], torch.zeros(1, 3, 1), atol=1e-5)
         assert torch.allclose(mapped[..., -1], torch.ones(1, 3, 1), atol=1e-5)
         assert bool((mapped.diff(dim=-1) >= 0).all())
@@ -347,20 +352,20 @@ def test_quadratic_is_equation_1():
     r, g, b = image.unbind(1)
     monomials = torch.stack([r * r, r * g, r * b, r, g * g, g * b, g, b * b, b, torch.ones_like(r)], 1)
     expected = image + torch.einsum("nmk,nmhw->nkhw", coefficients.view(2, 10, 3), monomials)
-    assert torch.allclose(subnetworks.quadratic(image, coefficients), expected, atol=1e-6)
+    assert torch.allclose(global_net.quadratic(image, coefficients), expected, atol=1e-6)
 
 
 def test_polynomial_of_cie_xyz():
     image, matrix = noise(1, 3, 4, 5), noise(1, 3, 6, seed=1)
     expected = torch.einsum("nkm,nmhw->nkhw", matrix, torch.cat([image, image**2], 1))
-    assert torch.allclose(subnetworks.polynomial(image, matrix.flatten(1)), expected, atol=1e-6)
+    assert torch.allclose(polynomial(image, matrix.flatten(1)), expected, atol=1e-6)
 
 
 def test_global_operation_is_in_float32_under_autocast():
     image, coefficients = noise(1, 3, 8, 8), noise(1, 39) - 0.5
-    expected = subnetworks.global_operation(image, coefficients)
+    expected = global_net.quadratic_with_gamma(image, coefficients)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(subnetworks.global_operation(image, coefficients), expected)
+        assert torch.equal(net("inverse").global_net.rendered(image, coefficients[:, None]), expected)
 
 
 def test_half_precision_stays_near_and_learns():
@@ -493,15 +498,18 @@ def test_the_backend_gives_no_gradient_graph(folder):
             "paramisp/{0}/inverse.safetensors+{0}/inverse.safetensors",
             "expected one inverse and one forward network, got two of inverse",
         ),
-        ("paramisp/{}/other.safetensors", "expected weights of paramisp with matrix rows_1 or official, got upi with"),
+        ("paramisp/{}/other.safetensors", "expected weights of paramisp, got weights of upi"),
+        ("paramisp/{}/matrix.safetensors", "expected weights with matrix rows_1 or official, got rows_2"),
         ("paramisp/{}/sideways.safetensors", "expected the direction inverse, forward or joint, got sideways"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_a_sentence(folder, name, words):
     save(folder / "other.safetensors", "inverse", backend="upi")
     tensors = net("inverse").state_dict()
-    said = {"backend": "paramisp", "direction": "sideways", "camera": "", "licence": "", "matrix": "rows_1"}
-    weights.write(folder / "sideways.safetensors", tensors, design=PAPER.to_json(), **said)
+    metadata = {"backend": "paramisp", "direction": "sideways", "camera": "", "licence": "", "matrix": "rows_1"}
+    weights.write(folder / "sideways.safetensors", tensors, design=PAPER.to_json(), **metadata)
+    odd = metadata | {"direction": "inverse", "matrix": "rows_2"}
+    weights.write(folder / "matrix.safetensors", tensors, design=PAPER.to_json(), **odd)
     with pytest.raises(ValueError, match=words):
         isp.create(name.format(folder))
 

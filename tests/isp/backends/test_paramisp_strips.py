@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from isp import cfa, profile
-from isp.backends.paramisp import strips
-from isp.backends.paramisp.design import PRESETS, Design
+from isp.backends.paramisp import feature_map, strips
+from isp.backends.paramisp.design import PRESETS, WIDTH, Design
+from isp.backends.paramisp.feature_map import FeatureMap, Storage
 from isp.backends.paramisp.network import ParamISPNet
-from isp.backends.paramisp.strips import FeatureMap, Storage
 from isp.layers.rows import Rows, between
 from isp.metrics import psnr_db
 from isp.rng import generator
@@ -33,9 +33,9 @@ DESIGNS = {
 @pytest.fixture(autouse=True)
 def thin_strips(monkeypatch):
     """Many strips and chunks in a small image: three or four rows of 100 pixels, two strips a chunk."""
-    monkeypatch.setattr(strips, "STRIP_BYTES", 1e5)
-    monkeypatch.setattr(strips, "CHUNK_BYTES", 2e5)
-    monkeypatch.setattr(strips, "GROUPS", 4)
+    monkeypatch.setattr(feature_map, "STRIP_BYTES", 1e5)
+    monkeypatch.setattr(feature_map, "CHUNK_BYTES", 2e5)
+    monkeypatch.setattr(feature_map, "GROUPS", 4)
 
 
 def network(direction, design=DESIGNS["paper"], seed=3):
@@ -82,8 +82,8 @@ def test_strips_give_what_the_whole_gives(direction, design):
 )  # fmt: skip
 def test_any_size_any_strip_any_share(height, width, strip_kb, chunk, kept, pattern, direction):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strips, "STRIP_BYTES", strip_kb * 1e3)
-        patch.setattr(strips, "CHUNK_BYTES", strip_kb * 1e3 * chunk)
+        patch.setattr(feature_map, "STRIP_BYTES", strip_kb * 1e3)
+        patch.setattr(feature_map, "CHUNK_BYTES", strip_kb * 1e3 * chunk)
         whole, in_strips = through(network(direction), height, width, Storage(kept=kept), pattern)
     torch.testing.assert_close(in_strips, whole, atol=1e-5, rtol=0)
 
@@ -152,10 +152,10 @@ def test_rows_come_out_as_they_went_in(heights, data):
 @given(heights=st.lists(st.integers(1, 30), min_size=1, max_size=8), share=st.floats(0, 1))
 def test_a_map_gives_back_what_was_written(heights, share):
     total = sum(heights)
-    whole = picture(total, 20, strips.WIDTH)
+    whole = picture(total, 20, WIDTH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strips, "STRIP_BYTES", 4e4)
-        patch.setattr(strips, "CHUNK_BYTES", 1e5)
+        patch.setattr(feature_map, "STRIP_BYTES", 4e4)
+        patch.setattr(feature_map, "CHUNK_BYTES", 1e5)
         kept = FeatureMap(whole[:, :3], 1, torch.float32, lambda macs: None)
         passed = torch.cat(list(kept.writing(iter(whole.split(heights, 2)))), 2)
         assert torch.equal(passed, whole)

@@ -9,7 +9,7 @@ from torch import nn
 
 from isp.files import weights
 
-SAID = {"backend": "x", "direction": "inverse", "camera": "a", "design": "{}", "matrix": "rows_1", "licence": "free"}
+METADATA = {"backend": "x", "direction": "inverse", "camera": "a", "design": "{}", "licence": "free"}
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -18,10 +18,10 @@ def tensors() -> dict[str, torch.Tensor]:
 
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "some.safetensors"
-    weights.write(path, tensors(), **SAID, recipe="a line")
+    weights.write(path, tensors(), **METADATA, recipe="a line")
     read = weights.read(path)
-    assert read.path == path and read.metadata.items() >= (SAID | {"recipe": "a line"}).items()
-    assert set(read.metadata) == {*weights.KEYS, "recipe"}
+    assert read.path == path and read.metadata.items() >= (METADATA | {"recipe": "a line"}).items()
+    assert set(read.metadata) == {*weights.KEYS, "design", "recipe"}
     assert {name: value.tolist() for name, value in read.tensors.items()} == {
         name: value.tolist() for name, value in tensors().items()
     }
@@ -31,7 +31,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_equal_weights_are_equal_files(tmp_path):
     for name in ("one", "two"):
-        weights.write(tmp_path / name, tensors(), **SAID)
+        weights.write(tmp_path / name, tensors(), **METADATA)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -49,13 +49,13 @@ def test_the_digest_sees_name_type_shape_and_value():
 
 def test_views_and_shared_memory_are_written(tmp_path):
     shared = torch.arange(4.0)
-    weights.write(tmp_path / "x", {"a": shared, "b": shared[:2], "c": shared.view(2, 2).T}, **SAID)
+    weights.write(tmp_path / "x", {"a": shared, "b": shared[:2], "c": shared.view(2, 2).T}, **METADATA)
     assert weights.read(tmp_path / "x").tensors["c"].tolist() == [[0, 2], [1, 3]]
 
 
 def test_writing_needs_the_metadata(tmp_path):
-    with pytest.raises(ValueError, match=r"x: expected the metadata backend, .*; matrix is missing"):
-        weights.write(tmp_path / "x", tensors(), **{key: value for key, value in SAID.items() if key != "matrix"})
+    with pytest.raises(ValueError, match=r"x: expected the metadata backend, .*; licence is missing"):
+        weights.write(tmp_path / "x", tensors(), **{key: value for key, value in METADATA.items() if key != "licence"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_says_too_little(tmp_path):
 
 def test_a_truncated_file_and_a_flipped_bit_are_seen(tmp_path):
     path = tmp_path / "some"
-    weights.write(path, tensors(), **SAID)
+    weights.write(path, tensors(), **METADATA)
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])
     with pytest.raises(ValueError, match=r"some: expected a \.safetensors file"):
@@ -88,11 +88,41 @@ def test_a_truncated_file_and_a_flipped_bit_are_seen(tmp_path):
         weights.read(path)
 
 
+def test_whoever_opens_a_file_names_its_backend(tmp_path):
+    weights.write(tmp_path / "x", tensors(), **METADATA)
+    assert weights.read_for("x", tmp_path / "x").metadata["design"] == "{}"
+    with pytest.raises(ValueError, match="x: expected weights of paramisp, got weights of x"):
+        weights.read_for("paramisp", tmp_path / "x")
+
+
+def test_one_file_holds_one_or_two_networks_or_one_that_does_both(tmp_path):
+    pair = {f"{direction}.{name}": value for direction in ("inverse", "forward") for name, value in tensors().items()}
+    for direction, state, networks in (
+        ("inverse", tensors(), ["inverse"]),
+        ("joint", pair, ["inverse", "forward"]),
+        ("joint", tensors(), ["joint"]),
+    ):
+        weights.write(tmp_path / "x", state, **METADATA | {"direction": direction})
+        found = weights.read(tmp_path / "x").networks
+        assert list(found) == networks
+        for own in found.values():
+            assert {name: value.tolist() for name, value in own.items()} == {
+                name: value.tolist() for name, value in tensors().items()
+            }
+
+
 def test_filling_a_network():
     network = nn.Linear(3, 2)
-    weights.fill(network, {name: value.half() for name, value in tensors().items()}, of="x")
+    weights.fill(network, {name: value.half() for name, value in tensors().items()}, source="x")
     assert network.weight.dtype == torch.float32
     assert network.weight.tolist() == tensors()["weight"].tolist() and network.bias.tolist() == [0.5, -1]
+
+
+def test_whole_numbers_are_filled_in_as_they_are():
+    network = nn.BatchNorm2d(2)
+    state = {name: value + 3 for name, value in network.state_dict().items()}
+    weights.fill(network, state, source="x")
+    assert int(network.num_batches_tracked) == 3
 
 
 @pytest.mark.parametrize(
@@ -109,5 +139,5 @@ def test_weights_of_another_network_are_refused(wrong, words):
     network = nn.Linear(3, 2)
     before = network.weight.clone()
     with pytest.raises(ValueError, match=words):
-        weights.fill(network, wrong, of="x")
+        weights.fill(network, wrong, source="x")
     assert torch.equal(network.weight, before)

@@ -15,12 +15,19 @@ import torch
 
 import isp
 from isp import cfa, pairs, profile, tone
-from isp.backends.paramisp.network import ParamISPNet
+from isp.backends.paramisp.training import l1
 from isp.files import weights
 from isp.rng import generator
 from isp.train import loop, plan
 from isp.train.__main__ import main
-from isp.train.data import Folders, VirtualShots, quantisation_noise, training_batch, validation_batches
+from isp.train.data import (
+    Folders,
+    VirtualShots,
+    clean_batch,
+    quantisation_noise,
+    training_batch,
+    validation_batches,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["patch=88", "batch=2", "patches=4", "epochs=100", "validate_patches=2"]
@@ -117,7 +124,7 @@ def test_batches_are_addressed(folder):
     training = Folders((folder,)).pairs("train")
 
     def batch(step: int, rows: range):
-        return training_batch(training, 3, step, rows, 4, 8, 88)
+        return clean_batch(training, 3, step, rows, 4, 8, 88)
 
     whole, halves = batch(5, range(4)), [batch(5, range(2)), batch(5, range(2, 4))]
     assert torch.equal(whole.bayer, torch.cat([half.bayer for half in halves]))
@@ -134,8 +141,23 @@ def test_batches_are_addressed(folder):
 
 def test_an_epoch_takes_equally_many_patches_of_each_camera(folder):
     training = [[pairs.split(folder, "train")[0]], [pairs.split(folder, "train")[1]]]
-    isos = [float(iso) for step in range(4) for iso in training_batch(training, 0, step, range(4), 4, 8, 88).camera.iso]
+    isos = [float(iso) for step in range(4) for iso in clean_batch(training, 0, step, range(4), 4, 8, 88).camera.iso]
     assert isos.count(100.0) == isos.count(200.0) == 8
+
+
+def test_every_epoch_has_another_order(folder):
+    """Of two cameras, which is the first patch of an epoch from, and which are all the others from."""
+    training = [[pairs.split(folder, "train")[0]], [pairs.split(folder, "train")[1]]]
+    isos = [
+        tuple(
+            float(iso)
+            for step in range(4)
+            for iso in clean_batch(training, 0, 4 * epoch + step, range(4), 4, 8, 88).camera.iso
+        )
+        for epoch in range(4)
+    ]
+    assert all(sorted(order) == sorted(isos[0]) for order in isos)
+    assert len(set(isos)) == 4  # each is one of 12,870
 
 
 # ---------------------------------------------------------------- losses and schedule
@@ -144,20 +166,22 @@ def test_an_epoch_takes_equally_many_patches_of_each_camera(folder):
 def test_l1_leaves_the_frame_out():
     predicted = torch.zeros(1, 1, 8, 8)
     predicted[..., :2, :] = 9
-    assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 2)) == 0
-    assert float(loop.l1(predicted + 1, torch.zeros(1, 1, 8, 8), 2)) == 1
-    assert float(loop.l1(predicted, torch.zeros(1, 1, 8, 8), 0)) > 0
+    assert float(l1(predicted, torch.zeros(1, 1, 8, 8), 2)) == 0
+    assert float(l1(predicted + 1, torch.zeros(1, 1, 8, 8), 2)) == 1
+    assert float(l1(predicted, torch.zeros(1, 1, 8, 8), 0)) > 0
 
 
 def test_joint_training_may_keep_the_forward_network_used_to_noise(folder):
     """Beside eq. S1, the forward network's own loss on the recorded RAW image, by its weight; the paper has none."""
-    batch = training_batch(Folders((folder,)).pairs("train"), 1, 0, range(2), 2, 4, 88)
+    pairs_by_camera = Folders((folder,)).pairs("train")
 
     def loss_of(direction: str, weight: float) -> float:
         undropped = planned("design.dropout=0.0", f"direction={direction}", f"forward_weight={weight}")
-        networks = {d: ParamISPNet(d, undropped.network, seed=3) for d in undropped.directions}
+        batch = training_batch(pairs_by_camera, undropped, 0, range(2), torch.device("cpu"))
         with torch.no_grad():
-            return float(loop.loss_of(networks, batch, batch, undropped, torch.Generator().manual_seed(1)))
+            loss, parts = undropped.trainable().loss(batch, direction)
+        assert set(parts) == {"joint": {"raw", "cycle"} | ({"srgb"} if weight else set())}.get(direction, {"srgb"})
+        return float(loss)
 
     assert loss_of("joint", 2.0) == pytest.approx(loss_of("joint", 0.0) + 2 * loss_of("forward", 0.0))
 
@@ -198,8 +222,8 @@ def test_every_ablation_is_reachable():
         "design.optical=[]", "design.equalisation=false", "design.dropout=0.0", "design.inputs=[gradient]",
         "design.tone=A", "design.stages=2", "preset=official",
     ):  # fmt: skip
-        planned(override).network  # noqa: B018 - raises where it is unknown
-    assert planned("design.optical=[iso]").network.optical == ("iso",)
+        planned(override).trainable()  # raises if it is unknown
+    assert planned("design.optical=[iso]").trainable().networks["inverse"].design.optical == ("iso",)
     with pytest.raises(ValueError, match=r"expected keys out of .*, got colour"):
         planned("design.colour=1")
 
@@ -237,7 +261,7 @@ def test_resumed_is_uninterrupted(folder, tmp_path):
     trained(folder, tmp_path / "parts", 1)
     parts = trained(folder, tmp_path / "parts", 3)
     assert straight.step == parts.step == 4
-    one, other = (run.networks["inverse"].state_dict() for run in (straight, parts))
+    one, other = (run.model.networks["inverse"].state_dict() for run in (straight, parts))
     assert all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(ValueError, match="holds a run of another recipe"):
         trained(folder, tmp_path / "parts", 1, "lr=1e-3")
@@ -276,7 +300,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder, tmp_path):
         "chosen = plan.load('train/paramisp_pretrain', json.loads(sys.argv[1]))\n"
         "run = loop.Run(chosen, Path(sys.argv[3]), torch.device('cpu'), ranks)\n"
         "pairs = Folders((Path(sys.argv[2]),)).pairs('train')\n"
-        "losses = [run.advance(pairs) for _ in range(3)]\n"
+        "losses = [run.advance(pairs)['loss'] for _ in range(3)]\n"
         "print(json.dumps(losses)) if ranks.rank == 0 else None\n"
         "distributed.destroy_process_group()\n"
         "sys.stdout.flush()\n"
@@ -299,7 +323,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder, tmp_path):
     assert result.returncode == 0, result.stderr[:3000]
     run = loop.Run(planned(), tmp_path / "one", torch.device("cpu"))
     training = Folders((folder,)).pairs("train")
-    alone = [run.advance(training) for _ in range(3)]
+    alone = [run.advance(training)["loss"] for _ in range(3)]
     assert json.loads(result.stdout.splitlines()[-1]) == pytest.approx(alone, rel=1e-4)
     with pytest.raises(ValueError, match="expected a multiple of the 2 processes, got 3"):
         loop.Ranks(0, 2).rows(3)
@@ -325,7 +349,7 @@ def test_killed_and_resumed_on_the_command_line(folder, tmp_path):
     resumed = loop.Run(planned(), tmp_path / "out", torch.device("cpu"))
     assert resumed.step == kept + 1
     straight = trained(folder, tmp_path / "straight", kept + 1)
-    one, other = (run.networks["inverse"].state_dict() for run in (straight, resumed))
+    one, other = (run.model.networks["inverse"].state_dict() for run in (straight, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -1,0 +1,116 @@
+"""Recipe files: training recipes get the same messages as those of `make`, all at once; shipped ones are found."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from isp import recipe_files
+from isp.files.document import Part, Positive
+from isp.recipe_files import RecipeError, explained
+from isp.train import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def problems_of(*overrides: str, name: str = "train/paramisp_small") -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as refused:
+        plan.load(name, overrides)
+    return refused.value.problems
+
+
+# ---------------------------------------------------------------- training recipes
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("desing.stages=2", 'desing: unknown key; did you mean "design"?'),
+        ("epocs=3", 'epocs: unknown key; did you mean "epochs"?'),
+        ("design.stagse=2", 'got stagse; did you mean "stages"?'),
+        ("loss.forward_wieght=1", 'got forward_wieght; did you mean "forward_weight"?'),
+        ("direction=inversed", 'did you mean "inverse"?'),
+        ("backend=paramips", 'got "paramips"; did you mean "paramisp"?'),
+        ("backend=rsblur", "backend: expected a backend that can be trained"),
+        ("backend=3", "backend: Input should be a valid string, got 3"),
+        ("lr=-1", "lr: Input should be greater than 0, got -1"),
+        ("lr=.inf", "lr: Input should be a finite number, got inf"),
+        ("lr", "--set lr: expected a dotted path and a value, as in design.dropout=0.1"),
+        ("lr.x=1", '--set lr.x=1: "lr" is a value, not a block of keys'),
+        ("lr=[1", "--set lr=[1: expected a YAML value, got: "),
+        ("preset=papers", "preset: expected one of paper, official, got papers"),
+        ("design.stages=0", "expected at least 1, got 0"),
+        ("start_from=[a, b]", "start_from: expected 1 weight files, got 2"),
+        ("phase=third", "phase: expected one of inverse, got third"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_training_recipe_is_named(override: str, words: str) -> None:
+    (problem,) = problems_of(override)
+    assert words in problem
+
+
+def test_all_mistakes_come_at_once() -> None:
+    problems = problems_of("epocs=3", "patch=90", "design.stagse=2", "design.tnoe=A", "lr")
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "--set lr", "patch", "epocs", "design.stagse", "design.tnoe",
+    ]  # fmt: skip
+
+
+def test_a_training_recipe_that_is_not_there(tmp_path) -> None:
+    (problem,) = problems_of(name="train/paramisp_smal")
+    assert problem.startswith("expected one of train/a7r3_virtual, ")
+    assert problem.endswith('or a .yaml file; did you mean "train/paramisp_small"?')
+    (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
+    assert problem.startswith("expected a readable YAML file, got: ")
+    (tmp_path / "mine.yaml").write_text("name: a\nname: b\n")
+    (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
+    assert problem == ('expected YAML, got: the key "name" appears twice in the block that begins in line 1; keep one')
+    (tmp_path / "mine.yaml").write_text("- name\n")
+    (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
+    assert problem == "expected a mapping of keys; recipes/train/paramisp_pretrain.yaml is an example"
+
+
+# ---------------------------------------------------------------- where they lie
+
+
+def test_every_training_recipe_is_found() -> None:
+    files = sorted((ROOT / "recipes" / "train").glob("*.yaml"))
+    assert plan.shipped() == {f"train/{path.stem}": path for path in files}
+    assert len(files) > 4
+
+
+def test_those_of_a_wheel_come_before_those_beside_it(tmp_path) -> None:
+    package = tmp_path / "isp"
+    for folder in (package / "recipes", tmp_path / "recipes" / "train"):
+        folder.mkdir(parents=True)
+        (folder / "one.yaml").write_text("name: one\n")
+    found = recipe_files.shipped(package, "recipes/train", prefix="train/")
+    assert found == {"train/one": package / "recipes" / "one.yaml"}
+
+
+# ---------------------------------------------------------------- explanations
+
+
+class Inner(Part):
+    width: Positive = 1.0
+
+
+class Outer(Part):
+    inner: Inner = Inner()
+    rows: tuple[Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ({"iner": {}}, 'iner: unknown key; did you mean "inner"?'),
+        ({"inner": {"widht": 1}}, 'inner.widht: unknown key; did you mean "width"?'),
+        ({"rows": [{}, {"inner": 1}]}, "rows.1.inner: unknown key"),
+        ({"rows": [{}, {"width": 0}]}, "rows.1.width: Input should be greater than 0, got 0"),
+    ],
+)
+def test_a_suggestion_is_a_key_of_the_same_block(document, sentence: str) -> None:
+    with pytest.raises(ValidationError) as failure:
+        Outer.model_validate(document)
+    assert explained(failure.value, Outer, document) == [sentence]
+    assert explained(failure.value, Outer, document, "stages.3") == [f"stages.3.{sentence}"]
