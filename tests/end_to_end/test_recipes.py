@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import uniform_filter1d
 
 from blursynth import ShardDataset, make
-from blursynth.recipe import load, summaries
+from blursynth.recipe import load_recipe, summaries
 from isp import command
 from isp.files import pictures
 
@@ -17,7 +17,7 @@ PHOTOS = Path(pictures.__file__).parents[2].parent / "shared" / "data" / "sharp"
 
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
-    clips = load("realblur_j").source.open(None).clips
+    clips = load_recipe("realblur_j").source.open(None).clips
     return next(clip for clip in clips if clip.name.endswith("coffee.png")).read().sharp
 
 
@@ -54,7 +54,7 @@ def tree(folder: Path, photograph: np.ndarray, layout: str) -> None:
 @pytest.fixture(scope="module", params=sorted(summaries()))
 def made(request, tmp_path_factory, photograph):
     """(recipe, folder of its shards)"""
-    recipe = load(request.param)
+    recipe = load_recipe(request.param)
     scratch = tmp_path_factory.mktemp(recipe.name)
     data = []
     if recipe.source.use != "photos":
