@@ -1,4 +1,4 @@
-"""The format of a shard, as the docstring of `blursynth.shard` and design.md 4 have it."""
+"""The format of a shard is the one in the docstring of `blursynth.shards.shard`."""
 
 import json
 import socket
