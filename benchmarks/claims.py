@@ -1,12 +1,12 @@
 """The ParamISP paper's claims, measured on virtual cameras: `python benchmarks/claims.py [--out DIR] [--only CLAIM ...]`.
 
-Some thirty small networks are trained, alike but for what a claim is about, and measured on the same held-out patches.
-Each goes on where it was stopped and is kept in --out, its figures beside it in NAME.json: the command may be killed and
-given again. --record puts the figures into benchmarks/claims.json, which is committed; --from says whether what stands
-there is taken or measured. A run is known by its plan, the runs that it starts from and what is measured, not by the
-code: whoever changes the networks, the virtual cameras or the training loop measures again.
+It trains some thirty small networks, which differ only in what a claim is about, and measures them on the same held-out
+patches. Each run resumes where it was stopped; --out keeps it, with its figures in NAME.json, so the command may be killed and
+repeated. --record puts the figures into benchmarks/claims.json, which is committed; --from chooses between those figures and
+new ones. A run is identified by its plan, the runs that it starts from and what is measured, but not by the code: after a
+change of the networks, the virtual cameras or the training loop, measure again.
 
-The size is what two cores manage, not the paper's: 4,000 patches of 96 px. Its 520 epochs at 2e-4 do not fit into these
+The size suits two cores, and is smaller than the paper's: 4,000 patches of 96 px. Its 520 epochs at 2e-4 do not fit into these
 1,000 steps, so runs begin at 6e-4 and end at a twelfth of it. --patch, --patches, --batch and --device are for a GPU.
 """
 
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from isp.backends.paramisp.design import OPTICAL
 from isp.camera import Camera
+from isp.command import BAD_DATA, DONE, INTERRUPTED, refuse, sentence_of
 from isp.evaluate import with_wrong
 from isp.files.whole import replace_file
 from isp.metrics import psnr_db
@@ -46,13 +47,13 @@ from isp.train.data import VirtualShots, validation_batches
 from isp.train.plan import Plan
 from isp.virtual import cameras
 
-# The camera whose pictures follow the EXIF most: developed as if all shots had the median EXIF, they are 23.8 dB from what
-# they are (a7r3-virtual and d90-virtual: 26 to 27), nearly all of it by ISO. The paper's ablations are on the D7000, too.
+# The camera whose pictures depend most on the EXIF: developed as if all shots had the median EXIF, they are 23.8 dB from the
+# true ones (a7r3-virtual and d90-virtual: 26 to 27), nearly all of it due to ISO. The paper's ablations use the D7000, too.
 CAMERA = "d7000-virtual"
 SEEDS = (1, 2, 3)
 EPOCHS = 8
 LR, DECAY = 6e-4, 0.7  # 0.7^7 is a twelfth
-SHOTS_PER_PATCH = 25  # among which a run draws its patches: hardly one in fifty comes twice
+SHOTS_PER_PATCH = 25  # a run draws its patches among these shots, so that hardly one in fifty comes twice
 RECORD = Path(__file__).with_suffix(".json")
 
 WITHOUT = tuple(f"without {name}" for name in (*OPTICAL, "all"))
@@ -61,7 +62,7 @@ WRONG = tuple(f"wrong {name}" for name in OPTICAL)
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is: `patches` in all of a run, and held-out ones of each camera that are measured."""
+    """The size of the study: `patches` is the total of a run, `tested` the held-out patches of each camera."""
 
     patch: int = 96
     batch: int = 4
@@ -71,7 +72,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Run:
-    """A plan, the runs whose networks it begins with, and the EXIF under which it is measured (see `seen_as`).
+    """A plan, the runs whose networks it starts from, and the EXIF conditions of its measurement (see `seen_as`).
 
     With 0 `steps` nothing is trained, and the networks are measured as they begin.
     """
@@ -83,13 +84,13 @@ class Run:
 
     @property
     def passes(self) -> int:
-        """How many patches go through a network in training, which is what a run costs."""
+        """Count the patches that go through a network in training: the cost of the run."""
         plan = self.plan
         return 0 if self.steps == 0 else plan.epochs * plan.patches * len(plan.cameras) * len(plan.directions)
 
 
 def runs(scale: Scale) -> dict[str, Run]:
-    """All runs by name, none before those that it starts from."""
+    """List all runs by name, each after those that it starts from."""
     epoch = max(1, scale.patches // EPOCHS)
     # One in twenty may be held out, and the numbers of training scenes end at a million.
     shots = min(max(SHOTS_PER_PATCH * scale.patches, 20 * scale.tested), 1_000_000)
@@ -142,7 +143,7 @@ def runs(scale: Scale) -> dict[str, Run]:
 
 
 def digests(table: Mapping[str, Run], scale: Scale) -> dict[str, str]:
-    """What is known of each run before it is measured, as a number: everything that should change its figures."""
+    """Compute a digest for each run of everything that should change its figures."""
     found: dict[str, str] = {}
     for name, run in table.items():
         known = [run.plan.text, [found[start] for start in run.starts], run.conditions, run.steps, scale.tested]
@@ -151,7 +152,7 @@ def digests(table: Mapping[str, Run], scale: Scale) -> dict[str, str]:
 
 
 def with_starts(names: Collection[str], table: Mapping[str, Run]) -> list[str]:
-    """`names` and all runs that they start from, in the table's order."""
+    """Add all runs that `names` start from; the order is the table's."""
     wanted = set(names)
     for name in reversed(list(table)):
         wanted |= set(table[name].starts) if name in wanted else set()
@@ -178,7 +179,7 @@ class Comparison:
     """`better` is claimed to have a higher PSNR than `worse`, seed by seed."""
 
     claim: str
-    said: str
+    compared: str
     better: tuple[Figure, ...]
     worse: tuple[Figure, ...]
 
@@ -198,16 +199,16 @@ CLAIMS = {
 
 def comparisons() -> list[Comparison]:
     def one(claim: str, better: str, worse: str, predicted: str = "srgb") -> Comparison:
-        said = f"{better} > {worse}" + (f", {predicted}" if predicted != "srgb" else "")
-        return Comparison(claim, said, (Figure(better, predicted),), (Figure(worse, predicted),))
+        compared = f"{better} > {worse}" + (f", {predicted}" if predicted != "srgb" else "")
+        return Comparison(claim, compared, (Figure(better, predicted),), (Figure(worse, predicted),))
 
     def three(claim: str, better: str, worse: str, condition: str = "true") -> Comparison:
         sides = (tuple(Figure(f"{side}_{seed}", condition=condition) for seed in SEEDS) for side in (better, worse))
         return Comparison(claim, f"{better} > {worse}" + (f", {condition}" if condition != "true" else ""), *sides)
 
-    def spoiled(said: str, true: tuple[Figure, ...], condition: str) -> Comparison:
+    def spoiled(name: str, true: tuple[Figure, ...], condition: str) -> Comparison:
         wrong = tuple(figure._replace(condition=condition) for figure in true)
-        return Comparison("wrong", f"{said}, true > {condition}", true, wrong)
+        return Comparison("wrong", f"{name}, true > {condition}", true, wrong)
 
     full, inverse = tuple(Figure(f"full_{seed}") for seed in SEEDS), (Figure("inverse_full_1", "raw"),)
     return [
@@ -237,11 +238,11 @@ def comparisons() -> list[Comparison]:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run.
+    """The figures of a run.
 
-    seconds    of training, wall time, as if all of it had gone like the part after the last stop; None: nothing trained
-    before_db  mean PSNR of the random weights that it began with
-    diverged   the end is not finite, or no better than those random weights
+    seconds    wall time of the training, extrapolated from the part after the last stop; None if nothing was trained
+    before_db  mean PSNR of the random weights at the start
+    diverged   the result is not finite, or no better than those random weights
     psnr_db    {"camera predicted condition": one value a patch}; empty where they are not finite
     """
 
@@ -255,7 +256,7 @@ class Record:
 
 
 def seen_as(camera: Camera, condition: str, index: int) -> Camera:
-    """`camera` with the EXIF of a condition: "true", "without iso", "without all", "wrong iso"; `index` is the patch's."""
+    """Give `camera` the EXIF of a condition: "true", "without iso", "without all", "wrong iso"; `index` is the patch's."""
     how, _, parameter = condition.partition(" ")
     if how == "wrong":
         return with_wrong(camera, parameter, 0, index)
@@ -265,7 +266,7 @@ def seen_as(camera: Camera, condition: str, index: int) -> Camera:
 
 @torch.no_grad()
 def psnr_of(run: loop.Run, conditions: Sequence[str], tested: int) -> dict[str, list[float]]:
-    """{"camera predicted condition": PSNR in dB of each held-out patch}; runs of equal cameras see equal patches."""
+    """Measure {"camera predicted condition": PSNR in dB of each held-out patch}; runs of equal cameras see equal patches."""
     found: dict[str, list[float]] = {}
     plan = run.plan
     held_out = VirtualShots.of(plan).pairs("test")
@@ -283,7 +284,7 @@ def mean_true_db(psnr: Mapping[str, Sequence[float]]) -> float:
 
 
 def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device) -> Record:
-    """Trains a run to its end, unless it is there, measures it, and writes NAME.json into `out`."""
+    """Train a run to its end, measure it, and write NAME.json into `out`."""
     starts = zip(run.starts, run.plan.directions, strict=bool(run.starts))
     files = tuple(str(out / start / f"{direction}.safetensors") for start, direction in starts)
     plan = run.plan.model_copy(update={"start_from": files})
@@ -319,13 +320,13 @@ def measured(run: Run, digest: str, tested: int, out: Path, device: torch.device
 
 
 def read_records(path: Path) -> dict[str, Record]:
-    """Those in a file, by the names of their runs; none where there is no file."""
+    """Read the records in a file, by the names of their runs; a missing file has none."""
     written = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {name: Record(**record) for name, record in written.items()}
 
 
 def write_records(path: Path, records: Mapping[str, Record]) -> None:
-    """A line each, whole or not at all."""
+    """Write one line for each record; the file is written whole or not at all."""
     lines = [
         f"{json.dumps(name)}: {json.dumps(dataclasses.asdict(record))}" for name, record in sorted(records.items())
     ]
@@ -333,13 +334,13 @@ def write_records(path: Path, records: Mapping[str, Record]) -> None:
 
 
 def begin_worker() -> None:
-    """One thread, and another that watches the parent."""
+    """Limit this worker to one thread, and start another thread that watches the parent."""
     torch.set_num_threads(1)
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def leave_with_parent() -> None:
-    """Ends this process when its parent has died: the command may be given again, and a run has one owner."""
+    """End this process when its parent has died, so that a repeated command does not meet a second owner of a run."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "only workers wait here"
     parent.join()
@@ -349,9 +350,9 @@ def leave_with_parent() -> None:
 def measure_all(
     names: Collection[str], table: Mapping[str, Run], scale: Scale, out: Path, device: torch.device, processes: int
 ) -> dict[str, Record]:
-    """All records in `out`, after those of `names` and of what they start from were measured, `processes` at a time.
+    """Measure `names` and the runs that they start from, `processes` at a time; return all records in `out`.
 
-    What starts from a run that diverged has none.
+    A run that starts from a diverged run has no record.
     """
     known_as = digests(table, scale)
     kept = {name: record for run in table for name, record in read_records(out / f"{run}.json").items()}
@@ -383,10 +384,10 @@ def measure_all(
 
 
 def judged(comparison: Comparison, records: Mapping[str, Record], table: Mapping[str, Run]) -> tuple[str, str]:
-    """(difference in dB, whether it holds).
+    """Return (difference in dB, verdict).
 
-    A difference holds, or its opposite does, where it is larger than twice its standard error. With several seeds the
-    error is that of their mean and of the patches; with one, that of the patches and, where a network began with random
+    A difference holds, or its opposite does, if it is larger than twice its standard error. With several seeds the
+    error is that of their mean and of the patches; with one, that of the patches and, if a network began with random
     weights, the spread that such differences have from seed to seed.
     """
     better, worse = ([records.get(figure.run) for figure in side] for side in (comparison.better, comparison.worse))
@@ -409,7 +410,7 @@ def judged(comparison: Comparison, records: Mapping[str, Record], table: Mapping
 
 
 def differences(comparison: Comparison, records: Mapping[str, Record]) -> NDArray[np.float64]:
-    """PSNR of the better minus that of the worse, in dB: a row for each seed, a column for each patch."""
+    """Compute the PSNR of the better side minus that of the worse, in dB: a row for each seed, a column for each patch."""
 
     def psnr_of_side(side: Sequence[Figure]) -> NDArray[np.float64]:
         return np.array([records[figure.run].psnr_db[figure.key] for figure in side])
@@ -422,7 +423,7 @@ def standard_error(values: NDArray[np.float64]) -> float:
 
 
 def seed_spread_db(records: Mapping[str, Record]) -> float:
-    """Standard deviation from seed to seed of the difference of two runs, pooled; 0 where no such was measured."""
+    """Pool the standard deviation from seed to seed of the difference of two runs; 0 if none was measured."""
     variances = [
         differences(comparison, records).mean(1).var(ddof=1)
         for comparison in comparisons()
@@ -434,20 +435,20 @@ def seed_spread_db(records: Mapping[str, Record]) -> float:
 
 
 def figured(chosen: Collection[Comparison]) -> set[str]:
-    """The runs that are compared."""
+    """List the runs that are compared."""
     return {figure.run for comparison in chosen for figure in (*comparison.better, *comparison.worse)}
 
 
 def report(claims: Collection[str], records: Mapping[str, Record], table: Mapping[str, Run]) -> None:
-    """Prints the claims, then the runs, as Markdown."""
+    """Print the claims, then the runs, as Markdown."""
     chosen = [comparison for comparison in comparisons() if comparison.claim in claims]
-    rows = [(CLAIMS[row.claim], row.said, *judged(row, records, table)) for row in chosen]
+    rows = [(CLAIMS[row.claim], row.compared, *judged(row, records, table)) for row in chosen]
     print_table(("claim", "compared", "difference, dB", "holds?"), rows)
     spread_db = seed_spread_db(records)
     print(
-        "\n± is the standard deviation from seed to seed where there are three of each, else the standard error over the\n"
+        "\n± is the standard deviation from seed to seed if there are three seeds, else the standard error over the\n"
         "patches. From seed to seed, differences of two networks vary by "
-        f"{f'{spread_db:.2f} dB' if spread_db else 'what has not been measured'}.\n"
+        f"{f'{spread_db:.2f} dB' if spread_db else 'an amount that has not been measured'}.\n"
     )
     listed = []
     for name in (name for name in with_starts(figured(chosen), table) if name in records):
@@ -469,17 +470,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0 done, 1 bad data or disk, 2 usage, 130 interrupted."""
+    """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(description="The ParamISP paper's claims, measured on virtual cameras.")
     parser.add_argument("--out", type=Path, default=Path("out/claims"), metavar="DIR", help="default: out/claims")
     parser.add_argument("--only", nargs="+", choices=CLAIMS, default=list(CLAIMS), metavar="CLAIM", help="default: all")
-    parser.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
+    parser.add_argument("--list", action="store_true", help="list the runs, and run nothing")
     parser.add_argument(
         "--from", choices=("measured", "recorded", "either"), default="measured", dest="source",
-        help="figures in --out, trained where they lack (default); in claims.json, nothing trained; "
-        "or in claims.json where they are, the rest trained",
+        help="take the figures from --out and train what is missing (default), from claims.json and train nothing, "
+        "or from claims.json and train what is missing there",
     )  # fmt: skip
-    parser.add_argument("--record", action="store_true", help="put what was measured into claims.json")
+    parser.add_argument("--record", action="store_true", help="put the figures into claims.json")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="default: one a core")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (default: cpu)")
     for field in dataclasses.fields(Scale):
@@ -497,7 +498,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in names:
             print(f"{name:24} {table[name].passes:6} patches  {' + '.join(table[name].starts)}")
         print(f"{len(names)} runs, {sum(table[name].passes for name in names)} patches through a network")
-        return 0
+        return DONE
     committed, records = read_records(RECORD), {}
     if args.source != "measured":
         known_as = digests(table, scale)
@@ -509,14 +510,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.record:
             write_records(RECORD, committed | records)
     except (ValueError, OSError) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return 1
+        return refuse(sentence_of(problem), BAD_DATA)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        return 130
+        return refuse("interrupted; run the same command again to resume", INTERRUPTED)
     print(measure.machine())
     report(args.only, records, table)
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

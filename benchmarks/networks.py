@@ -1,10 +1,10 @@
-"""How fast ParamISP's networks are, and what memory they take: `python benchmarks/networks.py [--side 1024]`.
+"""The speed and memory of ParamISP's networks: `python benchmarks/networks.py [--side 1024]`.
 
-1. One direction against the sum of its own convolutions alone: same shapes, channels last, same thread, interleaved.
+1. One direction against its own convolutions alone: same shapes, channels last, same thread, interleaved.
 2. The largest resident set of a process that runs one direction on a 1280x720 picture.
-3. What bfloat16 convolutions gain and cost.
+3. The gain and the cost of bfloat16 convolutions.
 
-The convolutions are the floor: a network can be no faster than they are, and what lies above is memory traffic.
+A network cannot be faster than its convolutions; the rest of its time is memory traffic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHIPPED = "paramisp/a7r3-virtual"
 
 
 def shot(height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
-    """(srgb, bayer, camera): smooth noise, so that no value is special."""
+    """Return (srgb, bayer, camera) of smooth noise, in which no value is special."""
     coarse = generator(1, 0, "benchmark").random((1, 3, height // 8, width // 8), dtype="float32")
     srgb = nn.functional.interpolate(torch.from_numpy(coarse), size=(height, width), mode="bilinear")
     camera = profile.load("a7r3").camera((2.1, 1.7), "RGGB", iso=160.0, exposure_s=0.02, f_number=4.0, focal_mm=35.0)
@@ -42,9 +42,9 @@ def shot(height: int, width: int) -> tuple[Tensor, Tensor, Camera]:
 
 
 def convolutions_of(network: ParamISPNet, run: Callable[[], object]) -> tuple[list[Callable[[], Tensor]], int]:
-    """(every convolution that `run` does, alone and channels last; their multiply-accumulates)."""
+    """Return (every convolution of `run`, alone and channels last; their multiply-accumulates)."""
     alone: list[Callable[[], Tensor]] = []
-    # One a shape: the pages of all together would come slowly, and that is no convolution.
+    # One input for each shape: fetching the pages of all inputs would take time that is no convolution.
     inputs: dict[torch.Size, Tensor] = {}
     macs = 0
 
@@ -106,7 +106,7 @@ def speed(side: int) -> None:
 
 
 def memory(height: int, width: int) -> None:
-    """Each direction in a process of its own, without gradients, on the threads that it takes by itself."""
+    """Measure each direction in a process of its own, without gradients, with PyTorch's default number of threads."""
     program = (
         "import resource, sys; sys.path.insert(0, 'benchmarks')\n"
         "import networks, isp\n"
@@ -125,7 +125,7 @@ def memory(height: int, width: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=1024, metavar="N", help="of the picture that is timed")
+    parser.add_argument("--side", type=int, default=1024, metavar="N", help="side of the picture that is timed")
     asked = parser.parse_args()
     print(measure.machine())
     memory(720, 1280)  # first: a process inherits the largest resident set of the one that starts it

@@ -1,6 +1,6 @@
-"""What the weights that come with the package are worth: `python benchmarks/weights.py [--of CAMERA] [--shots 24]`.
+"""The quality of the weights that come with the package: `python benchmarks/weights.py [--of CAMERA] [--shots 24]`.
 
-Every figure of docs/weights.md, on shots of their virtual camera of a photograph that no training has seen:
+It prints every figure of docs/weights.md, on shots that their virtual camera takes of a photograph unseen in training:
 
 1. PSNR and SSIM of both directions and the cycle against the parametric ISPs, and with wrong optical parameters.
 2. A 296-px crop alone against the same crop of the whole picture: tone, colour and border.
@@ -29,7 +29,7 @@ CROP, BORDER = 296, 20  # of realblur_j
 
 
 def held_out(camera: str, shots: int, side: int) -> dict[str, list[VirtualPair]]:
-    """Test shots by what they show."""
+    """Take test shots, by what they show."""
     pairs = VirtualShots((camera,), 1, side - 1, held_out=2 * shots).pairs("test")[0]
     return {"photographs": pairs[1::2], "dead leaves": pairs[0::2]}
 
@@ -50,7 +50,7 @@ def against_others(camera: str, shots: int) -> None:
 
 @torch.no_grad()
 def crops_alone(camera: str, shots: int) -> None:
-    """The four quarters of a picture of twice the side, each rendered alone, against the same place of the whole."""
+    """Compare the four quarters of a picture, each rendered alone, with the same place of the whole picture."""
     made = isp.create(f"paramisp/{camera}")
     inside = slice(BORDER, CROP - BORDER)
     for shown, pairs in held_out(camera, shots, 2 * CROP).items():
@@ -86,13 +86,13 @@ def crops_alone(camera: str, shots: int) -> None:
 
 
 def cycled(made: ISP, srgb: Tensor, camera: Camera) -> Tensor:
-    """The picture through both directions."""
+    """Take the picture through both directions."""
     return made.forward(cfa.mosaic(made.inverse(srgb, camera), camera.cfa), camera)
 
 
 @torch.no_grad()
 def colour_of_the_cycle(camera: str, shots: int) -> None:
-    """What the cycle adds to each channel, on average and at worst: a cast would show here."""
+    """Print what the cycle adds to each channel, on average and at worst, which reveals colour casts."""
     made = isp.create(f"paramisp/{camera}")
     added = []
     for pair in held_out(camera, shots, CROP)["photographs"]:
@@ -105,7 +105,7 @@ def colour_of_the_cycle(camera: str, shots: int) -> None:
 
 @torch.no_grad()
 def pictures(folder: Path, camera: str, shots: int) -> None:
-    """Camera's picture | rendered | eight times the difference; and the same of the picture and its cycle."""
+    """Write camera's picture | rendering | eight times the difference, and below it the same for the cycle."""
     made = isp.create(f"paramisp/{camera}")
     folder.mkdir(parents=True, exist_ok=True)
     for shown, pairs in held_out(camera, shots, CROP).items():
@@ -120,13 +120,15 @@ def pictures(folder: Path, camera: str, shots: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--of", choices=VARIANTS, default=VARIANTS[0], metavar="CAMERA", help=", ".join(VARIANTS))
-    parser.add_argument("--shots", type=int, default=24, metavar="N", help="of each kind of scene")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="also writes pictures to look at")
+    parser.add_argument(
+        "--of", dest="camera", choices=VARIANTS, default=VARIANTS[0], metavar="CAMERA", help=", ".join(VARIANTS)
+    )
+    parser.add_argument("--shots", type=int, default=24, metavar="N", help="shots of each kind of scene")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="also write pictures into this folder")
     asked = parser.parse_args()
     print(measure.machine())
-    against_others(asked.of, asked.shots)
-    crops_alone(asked.of, max(1, asked.shots // 3))
-    colour_of_the_cycle(asked.of, asked.shots)
+    against_others(asked.camera, asked.shots)
+    crops_alone(asked.camera, max(1, asked.shots // 3))
+    colour_of_the_cycle(asked.camera, asked.shots)
     if asked.pictures:
-        pictures(asked.pictures, asked.of, asked.shots)
+        pictures(asked.pictures, asked.camera, asked.shots)

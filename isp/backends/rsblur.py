@@ -24,8 +24,8 @@ class _Variant:
     renders: Literal["srgb", "camera"]
 
 
-# What each variant does, as one table. The published codes linearise and render with the sRGB curve, and leave the
-# camera's response to a later stage; their demosaicing pads with zeros; only the TensorFlow one clips after it.
+# One row for each variant. The published codes linearise and render with the sRGB curve, and leave the camera's response to
+# a later stage; their demosaicing pads with zeros; only the TensorFlow code clips after demosaicing.
 _VARIANTS = {
     "a7r3": _Variant(tone.a7r3_response, tone.inverse_a7r3_response, "phase", (None, 1.0), "camera"),
     "srgb": _Variant(tone.srgb_curve, tone.inverse_srgb_curve, "phase", (None, 1.0), "srgb"),
@@ -49,7 +49,7 @@ class RSBlur:
         self.limits = Limits(forward_halo=cfa.DEMOSAIC_HALO, renders=self._variant.renders)
 
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-        """sRGB -> linear -> camera matrix undone -> white balance undone.
+        """Undo the tone curve, then the camera matrix, then white balance.
 
         Source: rim2022, RSBlur@ae33a6c
         """
@@ -59,7 +59,7 @@ class RSBlur:
     def forward(
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """White balance -> demosaic -> clip to white -> camera matrix -> tone curve, in [0, 1].
+        """White-balance, demosaic, clip to white, apply the camera matrix and the tone curve; the result is in [0, 1].
 
         Source: rim2022, RSBlur@ae33a6c
         """
@@ -72,4 +72,5 @@ class RSBlur:
 
 
 def create(variant: str, device: torch.device | str) -> RSBlur:
+    """Open a variant; an empty name means the first."""
     return RSBlur(variant or VARIANTS[0])

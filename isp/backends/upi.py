@@ -1,4 +1,4 @@
-"""Unprocessing Images (Brooks et al. 2019): a hand-written ISP with a smoothstep tone map."""
+"""Unprocessing Images (Brooks et al. 2019): a parametric ISP with a smoothstep tone map."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class UPI:
         }[variant]
 
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-        """Tone curve undone -> camera matrix undone -> gains undone.
+        """Undo the tone curve, then the camera matrix, then the gains.
 
         Source: brooks2019, unprocessing@9928956 (unprocess.py); kim2024, ParamISP@0e4913f (models/algorithm.py)
         """
@@ -109,7 +109,7 @@ class UPI:
     def forward(
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Gains -> clip to white -> demosaic -> camera matrix -> tone curve, in [0, 1].
+        """Apply the gains, clip to white, demosaic, apply the camera matrix and the tone curve; the result is in [0, 1].
 
         Source: brooks2019, unprocessing@9928956 (process.py); kim2024, ParamISP@0e4913f (models/algorithm.py)
         """
@@ -125,4 +125,5 @@ class UPI:
 
 
 def create(variant: str, device: torch.device | str) -> UPI:
+    """Open a variant; an empty name means the first."""
     return UPI(variant or VARIANTS[0])

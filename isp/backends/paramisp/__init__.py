@@ -168,9 +168,13 @@ def _networks_of(path: Path) -> dict[str, _Trained]:
     from isp.files import weights
 
     read = weights.read_for("paramisp", path)
-    matrix, design = read.metadata.get("matrix"), Design.from_json(read.metadata.get("design", ""))
+    matrix = read.metadata.get("matrix")
     if matrix not in get_args(MatrixKind):
         raise ValueError(f"{path}: expected weights with matrix rows_1 or official, got {matrix}")
+    try:
+        design = Design.from_json(read.metadata.get("design", ""))
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from problem
     found = {}
     for direction, tensors in read.networks.items():
         if direction not in get_args(Direction):
