@@ -41,8 +41,8 @@ def isp_part() -> None:
     """Everything between the decoded patch and the cut of the border, except convolution, which neither does here."""
     rng = generator(1, 0, "benchmark")
     side = 264
-    made_by = load_recipe("realblur_j", [PARAMETRIC])
-    picture = synthesis.start(made_by.source.open(None).clips[0], made_by, 0, "cpu")
+    bound = load_recipe("realblur_j", [PARAMETRIC])
+    picture = synthesis.start(bound.source.open(None).clips[0], bound, 0, "cpu")
     sharp = picture.sharp[..., 40 : 40 + side, 100 : 100 + side].contiguous()
     mask = torch.from_numpy((rng.random((1, 3, side, side)) > 0.98).astype(np.float32))
     camera = profile.load("a7r3").camera((2.1, 1.7), "GRBG", iso=160.0)
@@ -93,9 +93,9 @@ def isp_part() -> None:
 
 def whole_pair() -> None:
     """A pair of realblur_j from the built-in photographs: every stage, and what no program could leave out."""
-    made_by = load_recipe("realblur_j", [PARAMETRIC])
-    clips = made_by.source.open(None).clips
-    labelled = list(made_by.labelled)
+    bound = load_recipe("realblur_j", [PARAMETRIC])
+    clips = bound.source.open(None).clips
+    labelled = list(bound.labelled)
     spent: dict[str, list[float]] = {name: [] for name in ("decode", *(label for label, _ in labelled))}
     floor: dict[str, list[float]] = {
         name: [] for name in ("decode alone", "kernel alone", "convolution alone", "draws alone")
@@ -110,17 +110,17 @@ def whole_pair() -> None:
 
     for index in range(ROUNDS + 5):
         clip = clips[index % len(clips)]
-        before = sample = timed(spent["decode"], lambda: synthesis.start(clip, made_by, index, "cpu"))
+        before = sample = timed(spent["decode"], lambda: synthesis.start(clip, bound, index, "cpu"))
         for label, stage in labelled:
             before = sample if label == "camera_shake" else before
             sample = timed(spent[label], lambda: stage(sample.replace(stage=label)))
-        timed(whole, lambda: synthesis.synthesise(clip, made_by, index))
+        timed(whole, lambda: synthesis.synthesise(clip, bound, index))
         timed(floor["decode alone"], clip.read)
         size = sample.draws["camera_shake.size"]
         kernel = timed(
             floor["kernel alone"],
             lambda: raster.camera_shake(
-                generator(made_by.seed, index, "camera_shake.trajectory"), sample.draws["camera_shake.family"], size
+                generator(bound.seed, index, "camera_shake.trajectory"), sample.draws["camera_shake.family"], size
             ),
         )
         light = [cut for cut in (before.image, before.saturation) if bool(cut.any())]
@@ -144,11 +144,11 @@ def whole_pair() -> None:
 
 def learned_pair() -> None:
     """A pair of realblur_j as it is."""
-    made_by = load_recipe("realblur_j")
-    clips = made_by.source.open(None).clips
-    tasks = {made_by.isp: lambda: synthesis.synthesise(clips[0], made_by, 0)}
-    seconds = measure.interleaved(tasks, 5)[made_by.isp]
-    print(f"\none 256x256 pair of realblur_j through {made_by.isp}, ms (least, median)")
+    bound = load_recipe("realblur_j")
+    clips = bound.source.open(None).clips
+    tasks = {bound.isp: lambda: synthesis.synthesise(clips[0], bound, 0)}
+    seconds = measure.interleaved(tasks, 5)[bound.isp]
+    print(f"\none 256x256 pair of realblur_j through {bound.isp}, ms (least, median)")
     print(f"  {'whole pair':24} {measure.ms(seconds)}   {1 / min(seconds):.1f} pairs/s a core")
 
 

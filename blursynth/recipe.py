@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from blursynth import joins
+from blursynth import digests, joins
 from blursynth.sample import Target
 from blursynth.shards.arrays import SAVES
 from blursynth.sources import Source
@@ -73,7 +72,7 @@ class Recipe(Part):
     @property
     def digest(self) -> str:
         """SHA-256 of the effective recipe."""
-        return hashlib.sha256(json.dumps(self.effective(), sort_keys=True).encode()).hexdigest()
+        return digests.digest_of([json.dumps(self.effective(), sort_keys=True)])
 
     @property
     def size(self) -> tuple[int, int]:

@@ -21,21 +21,21 @@ Target = Literal["source", "rendered"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Frozen: a stage returns a changed copy.
+    """One pair between two stages. It is frozen: a stage returns a changed copy.
 
     image          what becomes the blurred image, in `space`; `f` frames until they are accumulated, then one
     sharp          the ground truth, sRGB
-    saturation     per channel, how much of the light that reached a pixel came from clipped places of the source
-    kernel         the blur kernel, where one was drawn
-    saturated      per channel, what `saturate` drove to full scale
-    sharp_frame    which of the frames is the sharp one; `None` where the blurred image came ready-made
+    saturation     per channel, the share of a pixel's light that came from clipped places of the source
+    kernel         the blur kernel, if one was drawn
+    saturated      per channel, the pixels that `saturate` drove to full scale
+    sharp_frame    index of the sharp frame in `image`; `None` if the blurred image came ready-made
     sharp_sensor   the clean scene in `sensor`
     bayer          the RAW pair, blurred with noise and sharp without: `bayer` and `sharp_bayer`
-    target         whether `sharp` stays the source image or becomes the clean sensor image, rendered by the same ISP
-    saves          what the recipe wants stored besides the sRGB pair
+    target         "source" keeps `sharp`; "rendered" replaces it by the clean sensor image, rendered by the same ISP
+    saves          what the recipe stores besides the sRGB pair
     reference      the source in sRGB, blurred like the image, if an ISP of the recipe needs one; as many frames as `image`
     draws          every number drawn for this pair, stored with it
-    stage          label of the stage at work, the first half of every draw's purpose
+    stage          label of the stage at work; the purpose of each of its draws begins with it
     """
 
     image: Float[Tensor, "f c h w"]
@@ -74,7 +74,7 @@ class Sample:
         return self.camera
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """The generator of this pair, this stage and `purpose`."""
+        """Return the generator for this pair, this stage and `purpose`."""
         return generator(self.seed, self.index, f"{self.stage}.{purpose}")
 
     def replace(self, **changes: Any) -> Sample:
@@ -85,13 +85,13 @@ class Sample:
         return self.replace(draws=self.draws | {f"{self.stage}.{name}": value for name, value in draws.items()})
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
-        """Every image that the sample carries, moved alike; the camera is the caller's."""
+        """Apply `move` to every image that the sample carries. The caller moves the camera."""
         images = ("image", "sharp", "saturation", "saturated", "sharp_sensor", "bayer", "sharp_bayer", "reference")
         there = {name: image for name in images if (image := getattr(self, name)) is not None}
         return self.replace(**{name: move(image) for name, image in there.items()})
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
-        """Every image that the sample carries, cut alike; the CFA phase follows."""
+        """Cut the same window out of every image that the sample carries; the CFA phase follows."""
         camera = None if self.camera is None else self.camera.crop(top, left)
         cut = self.moved(lambda image: image[..., top : top + height, left : left + width])
         return cut.replace(camera=camera)

@@ -2,8 +2,8 @@
 
     source.open(data) -> Footage     paths and digests only; `footage.clips[i].read()` reads the pictures of one clip
 
-A source's fields are the keys of `source:` in a recipe. What is not an image is skipped and counted by kind, what is
-hidden is passed over. `**` does not enter folders that are symbolic links, so that a loop of links cannot hang.
+A source's fields are the keys of `source:` in a recipe. Files that are not images are skipped and counted by kind;
+hidden files are ignored. `**` does not enter folders that are symbolic links, so that a loop of links cannot hang.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from isp.files.pictures import IMAGE_SUFFIXES, Picture, read_image
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The pixels of one clip: `image` is what gets blurred (or is blurred already), `sharp` the target.
+    """The pixels of one clip: `image` will be blurred (or is blurred already), `sharp` is the target.
 
-    `saturation` is the ready-made mask, 255 where all light came from clipped places of the source.
+    `saturation` is the ready-made mask: 255 where all light came from clipped places of the source.
     """
 
     image: UInt8[np.ndarray, "f h w 3"] | UInt16[np.ndarray, "f h w 3"]
@@ -51,14 +51,14 @@ class _Files(NamedTuple):
     saturation: str | None = None
 
     def paths(self) -> tuple[Path, ...]:
-        """Frames, mask, target; each once."""
+        """Return the paths of frames, mask and target, each once."""
         mask = (self.saturation,) if self.saturation else ()
         return tuple(self.folder / file for file in dict.fromkeys((*self.frames, *mask, self.sharp)))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Paths and no pixels, so that it travels to a worker in a few hundred bytes.
+    """The files of one clip. It holds no pixels, so that it travels to a worker in a few hundred bytes.
 
     digest   sha256 of the file; of several (frames, mask, target), sha256 over their joined hexadecimal digests
     """
@@ -68,11 +68,11 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """Relative POSIX path of the file that stands for it: the photograph, the middle frame, the blurred image."""
+        """Relative POSIX path of the file that names it: the photograph, the middle frame, or the blurred image."""
         return self.files.name
 
     def read(self) -> Pictures:
-        """Raises `ValueError` for a file that cannot be read, or that differs from the first in size or depth."""
+        """Read the pictures. Raises `ValueError` for a file that is unreadable or differs from the first in size or depth."""
         folder, files = self.files.folder, self.files
         mask = folder / files.saturation if files.saturation else None
         pictures = {path: read_image(path) for path in files.paths()}
@@ -126,13 +126,13 @@ class _Source(BaseModel):
 
 
 class Photos(_Source):
-    """Photographs: a folder of them, a single one, or those that come with scikit-image (CC0 or public domain)."""
+    """Photographs: a folder of them, a single one, or those that ship with scikit-image (CC0 or public domain)."""
 
     use: Literal["photos"] = "photos"
     pairs_per_photo: int = Field(default=8, ge=1)
 
     def open(self, data: Path | None) -> Footage:
-        """Raises `ValueError` where there is no photograph, `ImportError` where scikit-image is missing."""
+        """Find the photographs. Raises `ValueError` if there is none, `ImportError` if scikit-image is missing."""
         if data is None:
             folder = photographs.folder()
             built_in = [_Files(f"scikit-image/{name}", folder, (name,), name) for name in BUILT_IN]
@@ -160,7 +160,7 @@ class Frames(_Source):
     pairs_per_window: int = Field(default=1, ge=1)
 
     def open(self, data: Path | None) -> Footage:
-        """Raises `ValueError` where there is no window, a frame is a broken link, or frames lack leading zeros."""
+        """Find the windows. Raises `ValueError` if there is none, a frame is a broken link, or frames lack leading zeros."""
         data = _given(data, "frames", "one folder of frames per clip (CLIP/000001.png ...)")
         names, skipped = _find(data, self.pattern)
         if "unreadable" in skipped:
@@ -198,7 +198,7 @@ class Pairs(_Source):
     layout: Literal["gopro_u", "gopro_abme", "rsblur"]
 
     def open(self, data: Path | None) -> Footage:
-        """Raises `ValueError` where there is no pair, or one lacks a file."""
+        """Find the pairs. Raises `ValueError` if there is none, or one lacks a file."""
         layout = ", ".join("/".join(role) for role in LAYOUTS[self.layout])
         data = _given(data, "pairs", f"the layout {self.layout} ({layout})")
         names, skipped = _find(data, self.pattern)
@@ -222,7 +222,7 @@ Source = Annotated[Photos | Frames | Pairs, Field(discriminator="use")]
 
 BUILT_IN = photographs.NAMES
 
-# folder and name of blurred image, saturation mask and sharp target; * stands for the same text in all three
+# Folder and name of blurred image, saturation mask and sharp target; * matches the same text in all three.
 # Source: rim2022, RSBlur@ae33a6c (README)
 LAYOUTS = {
     "gopro_u": (
@@ -242,7 +242,7 @@ def _given(data: Path | None, use: str, layout: str) -> Path:
 
 
 def _find(folder: Path, pattern: str) -> tuple[list[str], dict[str, int]]:
-    """Images that match, as sorted relative names; and how many other files do, by kind."""
+    """Return the matching images as sorted relative names, and the number of other matching files by kind."""
     if not folder.is_dir():
         got = f'the file "{folder.name}"' if folder.exists() else "nothing there"
         raise ValueError(f"{folder}: expected a folder of images, got {got}; check --data")
@@ -277,7 +277,7 @@ def _kind(path: Path) -> str:
 
 
 def _check_numbering(folder: Path, frames: Sequence[str]) -> None:
-    """Name order must be number order: 10.png comes before 2.png."""
+    """Raise `ValueError` if name order is not number order: 10.png comes before 2.png."""
     for earlier, later in pairwise(frames):
         same_form = re.sub(r"\d+", "#", earlier) == re.sub(r"\d+", "#", later)
         if same_form and [*map(int, re.findall(r"\d+", earlier))] > [*map(int, re.findall(r"\d+", later))]:
@@ -288,7 +288,7 @@ def _check_numbering(folder: Path, frames: Sequence[str]) -> None:
 
 
 def _triple(name: str, layout: str) -> tuple[str, str, str] | None:
-    """Blurred image, mask and sharp target of the pair to which `name` belongs."""
+    """Return blurred image, mask and sharp target of the pair that `name` belongs to; `None` if it belongs to none."""
     path = PurePosixPath(name)
     for folder, form in LAYOUTS[layout]:
         before, star, after = form.partition("*")

@@ -1,4 +1,4 @@
-"""One pair from (recipe, seed, index), and one shard from a job: what a worker does."""
+"""The work of a worker: one pair from (recipe, seed, index), and one shard from a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blursynth.sources import Clip
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch with one thread: bits of FFT and convolution depend on the number, and processes scale better."""
+    """Run torch with one thread: the bits of FFT and convolution depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _srgb(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Integer pictures (f h w 3) as sRGB in [0, 1], (f 3 h w)."""
+    """Convert integer pictures (f h w 3) to sRGB in [0, 1] (f 3 h w)."""
     largest = np.iinfo(pixels.dtype).max
     planes = torch.from_numpy(pixels.astype(np.float32)).to(device).div_(largest)
     return planes.permute(0, 3, 1, 2)
@@ -40,7 +40,7 @@ def needs_reference(recipe: Recipe) -> bool:
 
 
 def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
-    """Sample `index` before the first stage. Raises `ValueError` where the clip cannot be read."""
+    """Return sample `index` before the first stage. Raises `ValueError` if the clip cannot be read."""
     pictures = clip.read()
     place = torch.device(device)
     image = _srgb(pictures.image, place)
@@ -66,7 +66,7 @@ def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
 
 
 def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> Sample:
-    """Sample `index`, finished: the same whenever and wherever it is made, alone or among others."""
+    """Return sample `index`, finished. It is the same whether it is made alone or among others, in any order."""
     sample = start(clip, recipe, index, device)
     for label, stage in recipe.labelled:
         sample = stage(sample.replace(stage=label))
@@ -74,10 +74,10 @@ def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> S
 
 
 def fill(job: shard.Job) -> shard.Receipt:
-    """Makes one shard and publishes it.
+    """Make one shard and publish it.
 
-    Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` where the disk
-    fails, `executor.OrphanedError` where the process that wanted the shard is gone.
+    Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` if the disk
+    fails, `OrphanedError` if the process that started this worker is gone.
     """
     recipe = bind(json.loads(job.recipe), job.path.name)
     with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, recipe.bits) as out:
@@ -92,5 +92,5 @@ def fill(job: shard.Job) -> shard.Receipt:
                 continue
             out.add(sample, clip.digest)
     if out.receipt is None:
-        raise AssertionError("a writer that was left in order has a receipt")
+        raise AssertionError("a writer that finished without an error has a receipt")
     return out.receipt

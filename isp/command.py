@@ -40,6 +40,8 @@ def version() -> str:
 
 
 class _Version(argparse.Action):
+    """Looks the version up when it is asked for, which argparse's own action would do on every start."""
+
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         sys.stdout.write(f"blursynth {version()}\n")
         parser.exit()

@@ -1,4 +1,4 @@
-"""Blur: a kernel for camera shake, a measured one from a bank, or the mean of frames."""
+"""Blur: by a random camera-shake kernel, by a measured kernel, or by averaging frames."""
 
 from __future__ import annotations
 

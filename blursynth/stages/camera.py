@@ -25,13 +25,13 @@ def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float
 
 
 class DrawCamera(Stage):
-    """Draws a shot as `profile`'s camera takes them.
+    """Draw the settings of a shot as the camera of `profile` takes them.
 
     ISO and white balance come together from the profile's table of shots, by frequency, unless `iso` (a range, drawn
     log-uniformly) or `white_balance` (two ranges, red and blue, drawn uniformly and independently) is given. Exposure,
     f-number and focal length are drawn log-uniformly from the profile's ranges. A crop may begin at any pixel of the
-    sensor, so that its CFA phase is any of `cfa`. Where a profile's shots belong to capture days, `days` limits the draw
-    to some, or takes the one that stands in the source's path ("source").
+    sensor, so its CFA phase is drawn from `cfa`. If a profile's shots belong to capture days, `days` limits the draw to
+    some of them, or takes the day that occurs in the source's path ("source").
 
     Source: rim2022, RSBlur@ae33a6c
     """
@@ -88,7 +88,7 @@ class DrawCamera(Stage):
         if self.days == "all":
             return list(known.shots)
         days_of_source = [part for part in source.split("/") if any(part == shot.day for shot in known.shots)]
-        # The first: below a day, scenes are numbered like days.
+        # The first one counts: the scenes below a day are numbered like days.
         wanted = tuple(days_of_source[:1]) if self.days == "source" else self.days
         shots = [shot for shot in known.shots if shot.day in wanted]
         if not shots:

@@ -1,4 +1,4 @@
-"""Display encoding without an ISP, a camera's tone, and its JPEG."""
+"""Display encoding without an ISP, a camera's tone curve, and its JPEG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isp.space import Space
 
 
 class DecodeSRGB(Stage):
-    """sRGB to linear light by the sRGB curve alone, without a camera; clipped pixels become saturation light.
+    """Decode sRGB to linear light by the sRGB curve alone, without a camera; clipped pixels become saturation light.
 
     Source: rim2022, RSBlur@ae33a6c (ablation, "sRGB")
     """
@@ -35,7 +35,7 @@ class DecodeSRGB(Stage):
 
 
 class EncodeSRGB(Stage):
-    """Linear light to sRGB by the sRGB curve alone, clipped to [0, 1].
+    """Encode linear light to sRGB by the sRGB curve alone, clipped to [0, 1].
 
     Source: rim2022, RSBlur@ae33a6c (ablation, "sRGB")
     """
@@ -49,9 +49,9 @@ class EncodeSRGB(Stage):
 
 
 class ToneCurve(Stage):
-    """A camera's response in place of the sRGB curve, on the blurred and the sharp image alike.
+    """Replace the sRGB curve by a camera's response, in the blurred and the sharp image.
 
-    For backends that render with the sRGB curve only; the recipe check refuses it after one that renders camera JPEGs.
+    It is for ISPs that render with the sRGB curve; the recipe check refuses it after an ISP that renders camera JPEGs.
     Source: rim2022, RSBlur@ae33a6c
     """
 
@@ -85,7 +85,7 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Jpeg(Stage):
-    """The blurred image through the camera's JPEG file, its quality uniform between two bounds, both included."""
+    """Pass the blurred image through a JPEG file; its quality is uniform between two bounds, both included."""
 
     name: ClassVar[str] = "jpeg"
     takes: ClassVar[tuple[Space, ...]] = ("srgb",)

@@ -1,4 +1,4 @@
-"""Where in the picture, which way up, and without its border."""
+"""Crops, flips and turns, and the border."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blursynth.stages.stage import Problem, Stage, State
 from isp.camera import Camera
 from isp.space import SPACES, Space
 
-# How each element of the dihedral group moves an image: a flip along an axis or none, then counter-clockwise quarter turns.
+# How each element of the dihedral group moves an image: perhaps a flip along an axis, then counter-clockwise quarter turns.
 _MOVES: dict[str, tuple[Literal["vertical", "horizontal"] | None, int]] = {
     "identity": (None, 0),
     "flip_rows": ("vertical", 0),
@@ -30,7 +30,7 @@ Side = Annotated[int, Field(ge=8)]
 
 
 def turn(image: torch.Tensor, element: str) -> torch.Tensor:
-    """`image` moved by an element of `DIHEDRAL`; turns are counter-clockwise.
+    """Move `image` by an element of `DIHEDRAL`; turns are counter-clockwise.
 
     Source: rim2022, RSBlur@ae33a6c
     """
@@ -42,14 +42,14 @@ def turn(image: torch.Tensor, element: str) -> torch.Tensor:
 
 
 def turn_camera(camera: Camera, element: str, height: int, width: int) -> Camera:
-    """The camera of a `height` x `width` mosaic moved by `turn`: its CFA phase moves along."""
+    """Return the camera of a `height` x `width` mosaic after `turn`: its CFA phase moves along."""
     axis, quarter_turns = _MOVES[element]
     flipped = camera if axis is None else camera.flip(axis, height, width)
     return flipped.rotate(quarter_turns, height, width)
 
 
 class Crop(Stage):
-    """A window of `size` (one number for a square, or [height, width]), uniformly anywhere, or always `at` (top, left).
+    """Cut a window of `size` (one number for a square, or [height, width]), uniformly anywhere, or `at` (top, left).
 
     Source: rim2022, RSBlur@ae33a6c
     """
@@ -86,9 +86,9 @@ class Crop(Stage):
 
 
 class Dihedral(Stage):
-    """Flips and quarter turns: one of the eight symmetries of the square, uniformly out of `choose`.
+    """Flip and turn the picture: draw one of the eight symmetries of the square uniformly from `choose`.
 
-    The published code draws identity twice as often as any other; repeat it in `choose` to do the same.
+    The published code draws identity twice as often as any other; list it twice in `choose` to do the same.
     Source: rim2022, RSBlur@ae33a6c
     """
 
@@ -115,7 +115,7 @@ class Dihedral(Stage):
 
 
 class CropBorder(Stage):
-    """Cuts `pixels` off every side; the recipe check demands at least the sum of all halos.
+    """Cut `pixels` off every side; the recipe check demands at least the sum of all halos.
 
     Source: rim2022, RSBlur@ae33a6c
     """

@@ -1,4 +1,4 @@
-"""Into the camera and out of it again: inverse ISP, mosaic, forward ISP."""
+"""The way into the camera and out again: inverse ISP, mosaic, forward ISP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isp.space import Space
 
 @cache
 def opened(name: str, device: torch.device | str) -> ISP:
-    """The ISP `name`, opened once in each process."""
+    """Return the ISP `name`, opened once in each process."""
     return create(name, device=device)
 
 
@@ -79,7 +79,7 @@ def _explained(misfit: Misfit, limits: Limits, camera: CameraFacts | None) -> st
 
 
 class InverseISP(_WithISP):
-    """sRGB to what the sensor saw. Pixels of the source at or above `clipped_at` count as clipped: saturation light.
+    """Convert sRGB to what the sensor saw. Source pixels at or above `clipped_at` count as clipped: saturation light.
 
     Ready-made saturation masks are kept. Source: kim2024, §3.3; rim2022, RSBlur issue #6 (masks)
     """
@@ -106,14 +106,14 @@ class InverseISP(_WithISP):
         sharp_sensor = None
         if sample.wants_sharp_raw:
             middle = slice(sample.sharp_frame, (sample.sharp_frame or 0) + 1)
-            # What came before may have blurred the picture, or left one of many frames.
+            # An earlier stage may have blurred the picture, or averaged the frames.
             is_sharp = sample.sharp_frame is not None and torch.equal(sample.image[middle], sample.sharp)
             sharp_sensor = sensor[middle] if is_sharp else inverse(sample.sharp, sample.known_camera)
         return sample.replace(image=sensor, space="sensor", saturation=saturation, sharp_sensor=sharp_sensor)
 
 
 class Mosaic(Stage):
-    """The sensor through its colour filter array, for the blurred and the sharp scene alike.
+    """See the blurred and the sharp scene through the colour filter array.
 
     Source: kim2024, §3.2
     """
@@ -132,7 +132,7 @@ class Mosaic(Stage):
 
 
 class ForwardISP(_WithISP):
-    """The mosaic to sRGB. With `target: rendered`, the clean sharp mosaic becomes the ground truth the same way.
+    """Render the mosaic to sRGB. With `target: rendered`, the clean sharp mosaic is rendered to the ground truth, too.
 
     Source: kim2024, §3.2
     """

@@ -1,4 +1,4 @@
-"""Noise: photons counted and read out in RAW, or plain Gaussian noise on sRGB."""
+"""Noise: photon and read noise in RAW, or plain Gaussian noise on sRGB."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from isp.space import Space
 
 
 class SensorNoise(Stage):
-    """Poisson-Gaussian noise in RAW, from `profile` at the shot's ISO, or from `shot_gain` and `read_std` as they stand.
+    """Add Poisson-Gaussian noise in RAW: that of `profile` at the shot's ISO, or of fixed `shot_gain` and `read_std`.
 
-    Both numbers are multiplied by draws of U(scale), one each for the image. clip="white" cuts at the sensor's
-    saturation, which green reaches; `saturate` has clipped red and blue before, at their share of white.
+    Both numbers are multiplied by a draw of U(scale) each. clip="white" clips at the sensor's saturation, which only
+    green reaches: `saturate` has clipped red and blue before, at their share of white.
     Source: rim2022, RSBlur@ae33a6c
     """
 
@@ -95,9 +95,9 @@ class SensorNoise(Stage):
 
 
 class SRGBNoise(Stage):
-    """Gaussian noise on the finished sRGB image, the same for all pixels and channels; clipped to [0, 1].
+    """Add Gaussian noise of one strength to all pixels and channels of the sRGB image; clip to [0, 1].
 
-    std times a draw of U(scale), one for the image. Source: rim2022, RSBlur@ae33a6c (ablation, "G")
+    The strength is `std` times a draw of U(scale). Source: rim2022, RSBlur@ae33a6c (ablation, "G")
     """
 
     name: ClassVar[str] = "srgb_noise"

@@ -1,4 +1,4 @@
-"""Light that the source image had lost to clipping, put back before the new exposure clips it again."""
+"""Saturation: light that the source image lost to clipping comes back before the new exposure clips it again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SATURATED = 1 - 1e-6
 
 
 class Saturate(Stage):
-    """Adds strength times the saturation light, in `linear`, and clips to [0, 1]; done in `sensor`, white would turn magenta.
+    """Add strength times the saturation light in `linear` and clip to [0, 1]; in `sensor`, white would turn magenta.
 
         linear = clip(linear + strength * saturation, 0, 1),  strength ~ U(range), one for the image
 
-    White-balanced camera RGB is clipped to [0, 1] as well: nothing at all with the A7R3, up to 0.8 % of the pixels with
-    the matrices of RSBlur. Source: rim2022, RSBlur@ae33a6c
+    White-balanced camera RGB is clipped to [0, 1] as well, which changes nothing with the A7R3 and up to 0.8 % of the
+    pixels with the matrices of RSBlur. Source: rim2022, RSBlur@ae33a6c
     """
 
     name: ClassVar[str] = "saturate"
@@ -46,9 +46,9 @@ class Saturate(Stage):
 
 
 class KeepSaturated(Stage):
-    """Pixels that `saturate` had driven to full scale come out at full scale, without noise.
+    """Set the pixels that `saturate` drove to full scale to full scale again, without noise.
 
-    It stands in for the clipping of the sensor; `sensor_noise.clip` does that in RAW, for green alone.
+    It replaces the clipping of the sensor, which `sensor_noise.clip` does in RAW, but for green alone.
     Source: rim2022, RSBlur@ae33a6c
     """
 

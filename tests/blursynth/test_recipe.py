@@ -89,15 +89,15 @@ def problems_of_text(folder: Path, text: str | bytes, *overrides: str) -> tuple[
 
 
 def test_the_good_recipe_binds() -> None:
-    made_by = recipe.bind(good(), "good")
-    assert made_by.size == (52, 52)
-    assert [label for label, _ in made_by.labelled][:3] == ["crop", "camera", "inverse_isp"]
-    assert recipe.bind(made_by.effective(), "again").digest == made_by.digest
+    bound = recipe.bind(good(), "good")
+    assert bound.size == (52, 52)
+    assert [label for label, _ in bound.labelled][:3] == ["crop", "camera", "inverse_isp"]
+    assert recipe.bind(bound.effective(), "again").digest == bound.digest
 
 
 def test_later_stages_of_a_name_are_numbered() -> None:
-    made_by = recipe.bind(inserted(7, {"sensor_noise": {"profile": "a7r3"}}), "two")
-    assert [label for label, _ in made_by.labelled if "noise" in label] == ["sensor_noise", "sensor_noise.1"]
+    bound = recipe.bind(inserted(7, {"sensor_noise": {"profile": "a7r3"}}), "two")
+    assert [label for label, _ in bound.labelled if "noise" in label] == ["sensor_noise", "sensor_noise.1"]
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"bits": 16}, {"save": []}, {"isp": "rsblur/srgb"}])
@@ -139,8 +139,8 @@ def test_frames_that_are_accumulated() -> None:
 
 def test_symmetries_that_keep_the_sides_keep_a_rectangle() -> None:
     keys = {"choose": ["identity", "flip_columns", "turn_180"]}
-    made_by = recipe.bind(stages({"crop": {"size": [64, 80]}}, {"dihedral": keys}), "a")
-    assert made_by.size == (64, 80)
+    bound = recipe.bind(stages({"crop": {"size": [64, 80]}}, {"dihedral": keys}), "a")
+    assert bound.size == (64, 80)
 
 
 # ---------------------------------------------------------------- one mistake, its words
@@ -501,12 +501,12 @@ def test_large_values_are_shown_in_brief() -> None:
 @pytest.mark.parametrize(
     ("override", "where"),
     [
-        ("seed=7", lambda made_by, _: made_by.seed == 7),
-        (" seed = 7", lambda made_by, _: made_by.seed == 7),
-        ("save=[kernel, saturated]", lambda made_by, _: made_by.save == ("kernel", "saturated")),
-        ("source.pairs_per_photo=5", lambda made_by, _: made_by.source.pairs_per_photo == 5),
-        ("source.pattern=a=*.png", lambda made_by, _: made_by.source.pattern == "a=*.png"),
-        ("bits=16", lambda made_by, _: made_by.bits == 16),
+        ("seed=7", lambda bound, _: bound.seed == 7),
+        (" seed = 7", lambda bound, _: bound.seed == 7),
+        ("save=[kernel, saturated]", lambda bound, _: bound.save == ("kernel", "saturated")),
+        ("source.pairs_per_photo=5", lambda bound, _: bound.source.pairs_per_photo == 5),
+        ("source.pattern=a=*.png", lambda bound, _: bound.source.pattern == "a=*.png"),
+        ("bits=16", lambda bound, _: bound.bits == 16),
         ("camera.iso=[100,6400]", lambda _, stages: stages["camera"].iso == (100, 6400)),
         ("camera.white_balance=[[1,2],[3,4]]", lambda _, stages: stages["camera"].white_balance == ((1, 2), (3, 4))),
         ("inverse_isp.clipped_at=0.9", lambda _, stages: stages["inverse_isp"].clipped_at == 0.9),
@@ -622,11 +622,11 @@ def test_mutated_recipes_bind_or_are_refused(data: st.DataObject) -> None:
         how = data.draw(st.sampled_from(["replace", "drop", "rename", "repeat"]))
         mutate(document, data.draw(st.sampled_from(places)), how, copy.deepcopy(data.draw(junk)))
     try:
-        made_by = recipe.bind(document, "mutated")
+        bound = recipe.bind(document, "mutated")
     except RecipeError as refused:
         assert refused.problems
     else:
-        assert recipe.bind(made_by.effective(), "again").digest == made_by.digest
+        assert recipe.bind(bound.effective(), "again").digest == bound.digest
 
 
 @given(junk)
@@ -644,10 +644,10 @@ def test_junk_is_refused(document: Any) -> None:
 @settings(max_examples=200, deadline=2000)
 def test_any_override_is_taken_or_refused(keys: list[str], value: str) -> None:
     try:
-        made_by = load_recipe("realblur_j", [f"{'.'.join(keys)}={value}"])
+        bound = load_recipe("realblur_j", [f"{'.'.join(keys)}={value}"])
     except RecipeError:
         return
-    assert made_by.stages
+    assert bound.stages
 
 
 def test_a_pattern_of_file_names_needs_no_quotes():

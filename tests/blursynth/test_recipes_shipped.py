@@ -24,20 +24,20 @@ def test_there_are_as_many_as_the_package_lists() -> None:
 
 @every_file
 def test_it_binds_and_its_name_is_its_files(path: Path) -> None:
-    made_by = load_recipe(path.stem)
-    assert made_by.name == path.stem
-    assert load_recipe(str(path)) == made_by
-    assert min(made_by.size) >= 256
-    assert all(stage.__doc__ for stage in made_by.stages)
+    bound = load_recipe(path.stem)
+    assert bound.name == path.stem
+    assert load_recipe(str(path)) == bound
+    assert min(bound.size) >= 256
+    assert all(stage.__doc__ for stage in bound.stages)
 
 
 @every_file
 def test_it_comes_back_from_its_effective_form(path: Path) -> None:
     """What is written into manifests and sent to workers is the recipe itself."""
-    made_by = load_recipe(path.stem)
-    again = recipe.bind(json.loads(json.dumps(made_by.effective())), "again")
-    assert again == made_by and again.digest == made_by.digest
-    assert [label for label, _ in again.labelled] == [label for label, _ in made_by.labelled]
+    bound = load_recipe(path.stem)
+    again = recipe.bind(json.loads(json.dumps(bound.effective())), "again")
+    assert again == bound and again.digest == bound.digest
+    assert [label for label, _ in again.labelled] == [label for label, _ in bound.labelled]
 
 
 def test_every_recipe_is_another_one() -> None:
@@ -58,23 +58,23 @@ def test_it_opens_with_what_it_is_and_the_command(path: Path) -> None:
 
 
 def test_realblur_j_is_what_is_documented() -> None:
-    made_by = load_recipe("realblur_j")
-    labels = [label for label, _ in made_by.labelled]
+    bound = load_recipe("realblur_j")
+    labels = [label for label, _ in bound.labelled]
     assert labels == [
         "crop", "camera", "inverse_isp", "camera_shake", "saturate", "mosaic", "sensor_noise", "forward_isp",
         "keep_saturated", "crop_border",
     ]  # fmt: skip
-    stages = dict(made_by.labelled)
+    stages = dict(bound.labelled)
     assert stages["crop"] == Crop(size=296)
     assert stages["crop_border"] == CropBorder(pixels=20)
     assert stages["camera_shake"] == CameraShake(sizes=list(range(5, 30, 2)))
     assert stages["saturate"].strength == (0.25, 1.75)
     assert stages["camera"].profile == stages["sensor_noise"].profile == "a7r3"
-    assert stages["inverse_isp"].isp == stages["forward_isp"].isp == made_by.isp == "paramisp/a7r3-virtual"
-    assert (made_by.seed, made_by.samples_per_shard, made_by.bits, made_by.save) == (2022, 16, 8, ("kernel",))
-    assert made_by.size == (256, 256)
+    assert stages["inverse_isp"].isp == stages["forward_isp"].isp == bound.isp == "paramisp/a7r3-virtual"
+    assert (bound.seed, bound.samples_per_shard, bound.bits, bound.save) == (2022, 16, 8, ("kernel",))
+    assert bound.size == (256, 256)
     # Kernel radius 14, and what the networks spoil: 2 pixels of the inverse, 4 of the forward one.
-    assert sum(stage.halo for stage in made_by.stages) == 20
+    assert sum(stage.halo for stage in bound.stages) == 20
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_realblur_j_is_what_is_documented() -> None:
      ("rsblur", "rsblur/tensorflow", 264, 4), ("realblur_j_frames", "rsblur/a7r3", 272, 8)],
 )  # fmt: skip
 def test_the_published_settings(name: str, isp: str, crop: int, border: int) -> None:
-    made_by = load_recipe(name)
-    stages = dict(made_by.labelled)
-    assert (made_by.isp, stages["crop"].size, stages["crop_border"].pixels) == (isp, crop, border)
-    assert made_by.size == (256, 256)
+    bound = load_recipe(name)
+    stages = dict(bound.labelled)
+    assert (bound.isp, stages["crop"].size, stages["crop_border"].pixels) == (isp, crop, border)
+    assert bound.size == (256, 256)
 
 
 def test_the_ablation_adds_a_row_at_a_time() -> None:

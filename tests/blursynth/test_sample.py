@@ -82,11 +82,11 @@ def test_what_a_camera_is_needed_for_is_said() -> None:
 def test_no_global_state_is_used_or_changed(tmp_path) -> None:
     """Neither NumPy's nor torch's global generator moves, and what they hold does not matter."""
     pixels = generator(0, 0, "photo").integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    clip, made_by = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
+    clip, bound = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
     results = []
     for _ in range(2):
         numpys, torchs = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - this is what is watched
-        results.append(synthesis.synthesise(clip, made_by, 5))
+        results.append(synthesis.synthesise(clip, bound, 5))
         assert all(np.array_equal(a, b) for a, b in zip(numpys, np.random.get_state(), strict=True))  # noqa: NPY002
         assert torch.equal(torchs, torch.get_rng_state())
         np.random.random_sample(7)  # noqa: NPY002
@@ -97,12 +97,12 @@ def test_no_global_state_is_used_or_changed(tmp_path) -> None:
 
 def test_changing_or_adding_a_stage_leaves_the_others_dice_alone(tmp_path) -> None:
     pixels = generator(0, 0, "photo").integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    clip, made_by = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
-    document = made_by.effective()
+    clip, bound = clip_of(tmp_path / "p", pixels), load_recipe("realblur_j", SMALL)
+    document = bound.effective()
     document["stages"].insert(1, {"dihedral": {}})
     document["stages"].append({"jpeg": {}})
     more = synthesis.synthesise(clip, recipe.bind(document, "more"), 3).draws
-    base = synthesis.synthesise(clip, made_by, 3).draws
+    base = synthesis.synthesise(clip, bound, 3).draws
     assert more.keys() - base.keys() == {"dihedral.element", "jpeg.quality"}
     assert {name: more[name] for name in base} == base
     fewer = synthesis.synthesise(clip, noise_free(), 3).draws
@@ -112,7 +112,7 @@ def test_changing_or_adding_a_stage_leaves_the_others_dice_alone(tmp_path) -> No
 def test_the_largest_seed(tmp_path) -> None:
     clip = flat_clip(tmp_path / "p", (90, 90, 90))
     first, last = (load_recipe("realblur_j", SMALL, seed=seed) for seed in (2**63 - 1, 2**63 - 2))
-    one, same, other = (synthesis.synthesise(clip, made_by, 0).image for made_by in (first, first, last))
+    one, same, other = (synthesis.synthesise(clip, bound, 0).image for bound in (first, first, last))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -143,8 +143,8 @@ def test_a_flat_colour_survives_without_noise_borders_included(tmp_path, rgb) ->
 @pytest.mark.parametrize("rgb", COLOURS)
 def test_no_colour_shift_and_no_border_under_noise(tmp_path, rgb) -> None:
     """Means per channel, per row and per column agree with the sharp picture within the noise of the mean."""
-    clip, made_by = flat_clip(tmp_path / "p", rgb), load_recipe("realblur_j", SMALL)
-    errors = torch.cat([(made := synthesis.synthesise(clip, made_by, i)).image - made.sharp for i in range(8)])
+    clip, bound = flat_clip(tmp_path / "p", rgb), load_recipe("realblur_j", SMALL)
+    errors = torch.cat([(made := synthesis.synthesise(clip, bound, i)).image - made.sharp for i in range(8)])
     errors = errors.double()
     std = errors.std(dim=(0, 2, 3))
     side = errors.shape[-1]
@@ -164,9 +164,9 @@ def test_no_colour_shift_and_no_border_under_noise(tmp_path, rgb) -> None:
 def test_the_noise_in_raw_is_what_the_dice_say(tmp_path, level: int) -> None:
     """Mean and variance of every colour of the mosaic: shot_gain * x + read_std^2, each within its standard error."""
     clip = flat_clip(tmp_path / "p", (level,) * 3)
-    made_by = load_recipe("realblur_j", [*SMALL, "save=[raw]", "camera.iso=[3200,3200]"])
+    bound = load_recipe("realblur_j", [*SMALL, "save=[raw]", "camera.iso=[3200,3200]"])
     for index in range(4):
-        made = synthesis.synthesise(clip, made_by, index)
+        made = synthesis.synthesise(clip, bound, index)
         gain, read = made.draws["sensor_noise.shot_gain"], made.draws["sensor_noise.read_std"]
         pattern = made.known_camera.cfa[0]
         for site, letter in enumerate(pattern):
@@ -184,8 +184,8 @@ def test_clipped_light_comes_out_white_and_wider(tmp_path) -> None:
     """A clipped lamp on a dark wall: a white, blurred spot without colour, and black stays black around it."""
     pixels = np.full((128, 128, 3), 20, np.uint8)
     pixels[56:72, 56:72] = 255
-    made_by = load_recipe("realblur_j", [*SMALL, "crop.at=[16,16]", "save=[saturated]"])
-    made = synthesis.synthesise(clip_of(tmp_path / "p", pixels), made_by, 0)
+    bound = load_recipe("realblur_j", [*SMALL, "crop.at=[16,16]", "save=[saturated]"])
+    made = synthesis.synthesise(clip_of(tmp_path / "p", pixels), bound, 0)
     lamp = made.image[0, :, 36:44, 36:44]
     assert float(lamp.min()) == 1
     assert int(made.saturated[0].all(0).sum()) >= 64

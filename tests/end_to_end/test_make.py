@@ -71,13 +71,13 @@ def test_workers_and_folders_give_equal_bytes(workers, shards, recipe_file, cont
 
 
 def test_order_does_not_matter(shards, contents, tmp_path):
-    made_by = recipe.bind(json.loads((shards() / folders.MANIFEST).read_text())["recipe"], "again")
-    footage = made_by.source.open(None)
-    identity = identity_of(made_by, footage.digest)
+    bound = recipe.bind(json.loads((shards() / folders.MANIFEST).read_text())["recipe"], "again")
+    footage = bound.source.open(None)
+    identity = identity_of(bound, footage.digest)
     folders.claim(tmp_path, identity)
-    for job in reversed(folders.plan(made_by, identity, footage.clips, 5, tmp_path, "cpu")):
+    for job in reversed(folders.plan(bound, identity, footage.clips, 5, tmp_path, "cpu")):
         synthesis.fill(job)
-    folders.seal(tmp_path, made_by, identity, footage.skipped)
+    folders.seal(tmp_path, bound, identity, footage.skipped)
     expected = contents(shards())
     del expected[contact_sheet.CONTACT_SHEET]
     assert contents(tmp_path) == expected
@@ -103,14 +103,14 @@ def test_count_only_lengthens(shards, copied, recipe_file, contents):
 
 def test_any_sample_alone_equals_the_stored_one(shards):
     folder = shards()
-    made_by = recipe.bind(json.loads((folder / folders.MANIFEST).read_text())["recipe"], "again")
-    clips = made_by.source.open(None).clips
+    bound = recipe.bind(json.loads((folder / folders.MANIFEST).read_text())["recipe"], "again")
+    clips = bound.source.open(None).clips
     stored = {name: pixels(folder, name) for name in ("blur", "sharp", "kernel", "record")}
     for index in (3, 0, 4):
         clip = clips[index % len(clips)]
         with synthesis.one_thread():
-            sample = synthesis.synthesise(clip, made_by, index)
-        pair = arrays.arrays_of(sample, made_by.bits)
+            sample = synthesis.synthesise(clip, bound, index)
+        pair = arrays.arrays_of(sample, bound.bits)
         assert set(pair) == {"blur", "sharp", "kernel"}
         assert all(np.array_equal(array, stored[name][index]) for name, array in pair.items())
         assert record_of(sample, clip.digest, pair).encode() == stored["record"][index]
@@ -132,7 +132,7 @@ def test_a_stage_more_leaves_the_dice_of_the_others(stage, before, small):
     fewer, more = (recipe.bind(each, "test") for each in (document, longer))
     clips = fewer.source.open(None).clips
     for index in range(3):
-        plain, changed = (synthesis.synthesise(clips[index], made_by, index) for made_by in (fewer, more))
+        plain, changed = (synthesis.synthesise(clips[index], bound, index) for bound in (fewer, more))
         assert len(plain.draws) >= 8
         assert plain.draws == {name: changed.draws[name] for name in plain.draws}
         added = {name.rpartition(".")[0] for name in set(changed.draws) - set(plain.draws)}
@@ -148,7 +148,7 @@ def test_the_noise_does_not_follow_the_stages_before_it(small):
     ]
     with_saturation, without = (recipe.bind(each, "test") for each in (small(), document))
     clip = with_saturation.source.open(None).clips[0]
-    one, other = (synthesis.synthesise(clip, made_by, 0) for made_by in (with_saturation, without))
+    one, other = (synthesis.synthesise(clip, bound, 0) for bound in (with_saturation, without))
     assert set(one.draws) - set(other.draws) == {"saturate.strength"}
     assert other.draws == {name: one.draws[name] for name in other.draws}
     # `saturate` adds light near clipped places and rounds elsewhere; other noise would differ nearly everywhere.

@@ -154,8 +154,8 @@ def test_golden_pipeline(tmp_path):
     for case in cases():
         folder = tmp_path / str(case)
         folder.mkdir()
-        made_by = parity_recipe(recorded, case, "sensor_noise")
-        sample = synthesis.synthesise(clip_of(recorded, case, folder), made_by, index=0)
+        bound = parity_recipe(recorded, case, "sensor_noise")
+        sample = synthesis.synthesise(clip_of(recorded, case, folder), bound, index=0)
         assert_close(sample.image[0].permute(1, 2, 0), recorded[f"out_blur_{case}"], TOLERANCE["pipeline"])
         assert_close(sample.sharp[0].permute(1, 2, 0), recorded[f"out_gt_{case}"], TOLERANCE["pipeline"])
 
@@ -175,8 +175,8 @@ def test_golden_pipeline_naive(tmp_path):
     for case in cases():
         folder = tmp_path / str(case)
         folder.mkdir()
-        made_by = parity_recipe(recorded, case, *isp_stages, "crop_border")
-        sample = synthesis.synthesise(clip_of(recorded, case, folder), made_by, index=0)
+        bound = parity_recipe(recorded, case, *isp_stages, "crop_border")
+        sample = synthesis.synthesise(clip_of(recorded, case, folder), bound, index=0)
         border = (sample.image.shape[-1] - recorded[f"naive_blur_{case}"].shape[1]) // 2
         middle = slice(border, sample.image.shape[-1] - border)
         for ours, name in ((sample.image, "naive_blur"), (sample.sharp, "naive_gt")):
@@ -191,10 +191,10 @@ def test_golden_pipeline_intermediates(tmp_path):
     for case in traced:
         folder = tmp_path / str(case)
         folder.mkdir()
-        made_by = parity_recipe(recorded, case, "sensor_noise")
-        sample = synthesis.start(clip_of(recorded, case, folder), made_by, 0, "cpu")
+        bound = parity_recipe(recorded, case, "sensor_noise")
+        sample = synthesis.start(clip_of(recorded, case, folder), bound, 0, "cpu")
         seen = {}
-        for label, stage in made_by.labelled:
+        for label, stage in bound.labelled:
             sample = stage(sample.replace(stage=label))
             seen[label] = sample
         saturated, mosaicked = seen["saturate"], seen["mosaic"]
@@ -248,8 +248,8 @@ def tensorflow_samples(recorded: dict[str, np.ndarray], of: str, camera_keys):
         }
         height, width = recorded[f"{of}_blur"].shape[1:3]
         document["stages"][0]["crop"]["size"] = [height, width]
-        made_by = recipe.bind(document, "tensorflow")
-        for label, stage in made_by.labelled:
+        bound = recipe.bind(document, "tensorflow")
+        for label, stage in bound.labelled:
             sample = stage(sample.replace(stage=label))
         yield at, sample
 
@@ -341,8 +341,8 @@ def test_golden_noise_through_the_isp():
     for row, pattern in enumerate(recorded["flat_patterns"]):
         shot = profile.load("a7r3").camera(gains, str(pattern))
         for column, level in enumerate(recorded["flat_u8"]):
-            made_by = load_recipe("gopro_u")
-            stages = dict(made_by.labelled)
+            bound = load_recipe("gopro_u")
+            stages = dict(bound.labelled)
             sample = Sample(
                 image=torch.full((1, 3, side, side), float(level) / 255),
                 space="srgb",
@@ -397,7 +397,7 @@ def test_golden_range_of_the_random_scale():
 
 def test_golden_stages_are_the_ones_the_recipe_uses():
     """The parity above means something only if the shipped recipe is made of the stages compared."""
-    made_by = load_recipe("gopro_u")
-    kinds = [type(stage) for stage in made_by.stages]
+    bound = load_recipe("gopro_u")
+    kinds = [type(stage) for stage in bound.stages]
     assert all(kind in kinds for kind in (DrawCamera, InverseISP, Saturate, Mosaic))
-    assert made_by.isp == "rsblur/published"
+    assert bound.isp == "rsblur/published"

@@ -35,8 +35,8 @@ def test_the_files_say_what_they_are(variant):
         read = weights.read(path)
         assert {tensor.dtype for tensor in read.tensors.values()} == {torch.float16}
         assert read.metadata["camera"] == variant and read.metadata["licence"] == "Apache-2.0"
-        made_by = plan.Plan.model_validate_json(read.metadata["recipe"])
-        assert made_by.direction == "joint" and made_by.cameras == (variant,)
+        bound = plan.Plan.model_validate_json(read.metadata["recipe"])
+        assert bound.direction == "joint" and bound.cameras == (variant,)
         assert path.stat().st_size < 2e6
 
 

@@ -1,5 +1,6 @@
 """The table of stored arrays: everything works from it, and a new array is one entry."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -222,15 +223,21 @@ def test_a_new_array_is_read(planted):
     crops.close()
 
 
-def test_an_array_of_a_save_key_is_stored_if_it_is_asked_for(recipe_file, monkeypatch, tmp_path):
-    asked = StoredArray(name="lightness", axes="h w", type="uint8", content="", save="saturated", make=lightness)
+def test_a_new_save_key(recipe_file, small, monkeypatch, tmp_path):
+    """The array is stored if the recipe asks for it, and the recipe check asks for the stages that it needs."""
+    asked = dataclasses.replace(LIGHTNESS, save="lightness", needs=("saturated",), read=None)
     monkeypatch.setattr(arrays, "ARRAYS", (*ARRAYS, asked))
-    for save in (["saturated"], []):
+    monkeypatch.setitem(SAVES, "lightness", ("saturated",))
+    for save in (["lightness"], []):
         out = tmp_path / "-".join(["out", *save])
         command = ["--recipe", recipe_file(save=save), "--out", str(out), "--count", "1", "--workers", "0"]
         assert make.main(command) == 0
         with h5py.File(out / "shard-00000.h5") as file:
             assert ("lightness" in file) == bool(save)
         pairs = ShardDataset(out)
-        assert set(pairs[0]) == {"blur", "sharp", "index"}  # nothing says how it is read back
+        assert set(pairs[0]) == {"blur", "sharp", "index"}  # nothing says how to read it back
         pairs.close()
+    document = small(save=["lightness"])
+    document["stages"] = [stage for stage in document["stages"] if "saturate" not in str(stage)]
+    with pytest.raises(recipe.RecipeError, match=r'save: "lightness" needs .*"saturate"'):
+        recipe.bind(document, "without saturation")

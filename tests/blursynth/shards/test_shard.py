@@ -1,4 +1,4 @@
-"""The format of a shard, as the docstring of `blursynth.shard` and design.md 4 have it."""
+"""The format of a shard is the one in the docstring of `blursynth.shards.shard`."""
 
 import json
 import socket
@@ -86,12 +86,12 @@ def test_tiles():
 def test_pixels_are_those_of_the_sample(everything):
     """RAW at the camera's levels, sRGB in 16 bits, each rounded once."""
     with h5py.File(everything / "shard-00000.h5") as file:
-        made_by = recipe.bind(json.loads(file.attrs["recipe"]), "stored")
+        bound = recipe.bind(json.loads(file.attrs["recipe"]), "stored")
         stored = {name: dataset[1] for name, dataset in file.items()}
     data = next(everything.parent.glob("private-folder*"))
-    clips = made_by.source.open(data).clips
+    clips = bound.source.open(data).clips
     with synthesis.one_thread():
-        sample = synthesis.synthesise(clips[0], made_by, 1)
+        sample = synthesis.synthesise(clips[0], bound, 1)
     levels = profile.load("a7r3").levels
     black, white = (float(value[0].flatten()[0]) for value in (sample.known_camera.black, sample.known_camera.white))
     assert levels is not None
@@ -140,9 +140,9 @@ def test_attributes(everything):
         assert attributes["skipped"] == "[]"
         assert attributes["data_digest"] == identity.data
         assert attributes["weights_digest"] == identity.weights
-        made_by = recipe.bind(json.loads(attributes["recipe"]), "stored")
-        assert made_by.digest == attributes["recipe_digest"] == identity.recipe
-        assert made_by.bits == 16  # an override
+        bound = recipe.bind(json.loads(attributes["recipe"]), "stored")
+        assert bound.digest == attributes["recipe_digest"] == identity.recipe
+        assert bound.bits == 16  # an override
         assert {"torch", "numpy", "h5py"} <= set(json.loads(attributes["versions"]))
 
 
@@ -169,9 +169,9 @@ def test_receipt_and_manifest(everything):
 
 
 def test_nan_is_refused(small):
-    made_by = recipe.bind(small(), "test")
+    bound = recipe.bind(small(), "test")
     with synthesis.one_thread():
-        sample = synthesis.synthesise(made_by.source.open(None).clips[0], made_by, 0)
+        sample = synthesis.synthesise(bound.source.open(None).clips[0], bound, 0)
     image = sample.image.clone()
     image[0, 1, 2, 3] = float("nan")
     with pytest.raises(ValueError, match="blur: expected finite values, got NaN"):
@@ -194,11 +194,11 @@ def test_publish_text_replaces_whole_files(tmp_path):
 
 
 def test_an_error_in_a_pair_leaves_nothing(small, tmp_path):
-    made_by = recipe.bind(small(), "test")
-    footage = made_by.source.open(None)
-    job = folders.plan(made_by, identity_of(made_by, footage.digest), footage.clips, 2, tmp_path, "cpu")[0]
+    bound = recipe.bind(small(), "test")
+    footage = bound.source.open(None)
+    job = folders.plan(bound, identity_of(bound, footage.digest), footage.clips, 2, tmp_path, "cpu")[0]
     with pytest.raises(KeyError, match="a bug"), shard.Writer(job, 8) as out:
-        out.add(synthesis.synthesise(footage.clips[0], made_by, 0), "0")
+        out.add(synthesis.synthesise(footage.clips[0], bound, 0), "0")
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
         raise KeyError("a bug")
     assert list(tmp_path.iterdir()) == []
