@@ -75,7 +75,7 @@ class _KernelBlur(Stage):
 
 
 class CameraShake(_KernelBlur):
-    """Blur the whole picture alike by a random camera-shake kernel: draw its family from `families`, its size from `sizes`.
+    """Blur the whole picture by one random camera-shake kernel: draw its family from `families`, its size from `sizes`.
 
     Source: boracchi2012; schmidt2013; schuler2016
     """
@@ -109,7 +109,7 @@ def _bank_as_of(path: Path, stamps: tuple[tuple[int, int], ...]) -> list[np.ndar
 
 
 class KernelBank(_KernelBlur):
-    """Blur the whole picture alike by a measured kernel, drawn uniformly from the files at `path` (.npy, .png, .mat).
+    """Blur the whole picture by one measured kernel, drawn uniformly from the files at `path` (.npy, .png, .mat).
 
     Source: levin2009
     """

@@ -241,9 +241,8 @@ def test_it_learns_in_every_direction_and_phase(installed, folder, recipe, tmp_p
     after = run.validate(loop.validation_batches(Folders((folder,)).pairs("val"), 1, 88))
     expected = {"joint": {"raw", "srgb", "cycle"}, "inverse": {"raw"}, "forward": {"srgb"}}[chosen.direction]
     assert set(after) == expected
-    learned = (
-        expected - {"cycle"} if "design.shared=true" in overrides else expected
-    )  # whose cycle is exact from the start
+    # The cycle of a shared network is exact from the start.
+    learned = expected - {"cycle"} if "design.shared=true" in overrides else expected
     assert all(after[name] > before[name] + 2 for name in learned)
     figures = run.advance(Folders((folder,)).pairs("train"))
     assert ("edit" in figures) == (chosen.phase == "edit")
