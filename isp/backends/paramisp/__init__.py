@@ -90,7 +90,10 @@ class ParamISP:
 
     @torch.no_grad()
     def inverse(self, srgb: Float[Tensor, "b 3 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:
-        """Source: kim2024, §3.3"""
+        """Return `sensor` by the inverse network.
+
+        Source: kim2024, §3.3
+        """
         sensor: Tensor = self.networks["inverse"](srgb, camera_for(self._matrices["inverse"], camera))
         return sensor
 
@@ -98,7 +101,10 @@ class ParamISP:
     def forward(
         self, bayer: Float[Tensor, "b 1 h w"], camera: Camera, *, reference: Float[Tensor, "b 3 h w"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Source: kim2024, §3.2"""
+        """Return sRGB by the forward network, clipped to [0, 1].
+
+        Source: kim2024, §3.2
+        """
         srgb: Tensor = self.networks["forward"](bayer, camera_for(self._matrices["forward"], camera))
         return srgb.clamp(0, 1)
 

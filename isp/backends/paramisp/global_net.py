@@ -117,7 +117,10 @@ class GlobalNet(nn.Module):
     def forward(
         self, image: Float[Tensor, "b 3 h w"], inputs: Float[Tensor, "b c h w"], optical: Float[Tensor, "b 64"] | None
     ) -> Float[Tensor, "b 3 h w"]:
-        """Source: kim2024, eq. 3"""
+        """Render the image with the weights that are predicted from its features.
+
+        Source: kim2024, eq. 3
+        """
         return self.rendered(image, self.weights(self.feature(inputs), optical))
 
     def rendered(

@@ -60,8 +60,10 @@ class ParamNet(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
 
     def forward(self, camera: Camera, generator: torch.Generator | None = None) -> Float[Tensor, "b 64"]:
-        """Compute the feature vector. In training, random dropout of optical parameters: each is left out of the whole
-        batch with a probability of `Design.dropout`, drawn from the CPU `generator`. Without a `generator` all are used.
+        """Compute the feature vector; in training, with random dropout of optical parameters.
+
+        Each parameter is dropped for the whole batch with probability `Design.dropout`, drawn from the CPU `generator`.
+        Without a `generator` none is dropped.
 
         Source: kim2024, §3.1
         """

@@ -183,7 +183,10 @@ def _plus(image: Float[Tensor, "b 3 h w"], strips: Strips) -> Float[Tensor, "b 3
 
 
 def _global_weights(net: GlobalNet, inputs: _Inputs, optical: Tensor | None) -> Float[Tensor, "b stages n"]:
-    """Source: kim2024, Fig. 4"""
+    """Predict the weights of every stage of GlobalNet from its pooled feature.
+
+    Source: kim2024, Fig. 4
+    """
     strips: Strips = inputs.strips(_macs(net.convs[0]) / 4)
     for conv in net.convs:
         strips = reduced(conv, 3, strips)
