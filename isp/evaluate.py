@@ -186,8 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from isp.registry import create
     from isp.train.data import VirtualShots
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        return command.refuse("--device cuda: expected a CUDA device, got none on this machine", USAGE)
+    if problem := command.device_problem(args.device):
+        return command.refuse(f"--device: {problem}", USAGE)
     device = torch.device(args.device)
     held_out: list[Pair | VirtualPair] = []
     try:

@@ -123,9 +123,9 @@ def plan(recipe: Recipe, identity: Identity, clips: Sequence[Any], count: int, f
 
 def _samples_covered(path: Path, identity: Identity) -> int:
     """How many samples the finished shard at `path` covers, skipped ones included; 0 if it is to be made."""
-    receipt = Receipt.of(path)
     if not path.exists():
         return 0
+    receipt = Receipt.of(path)
     if receipt is not None and _owner_of_shard(path) != identity:
         return 0  # of another run, or damaged: made again, whatever its receipt says
     if receipt is None and not problems_of(path, None, identity):

@@ -178,13 +178,12 @@ def open_work(args: argparse.Namespace) -> Work:
     Raises `ValueError` or `OSError` if an ISP, a camera or the device cannot be used.
     """
     import numpy as np
-    import torch
 
     from isp import full_size
     from isp.apply import one_file, settings
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: expected a CUDA device, got none on this machine; leave the option out")
+    if problem := command.device_problem(args.device):
+        raise ValueError(f"--device: {problem}")
     options = one_file.Options(
         device=args.device,
         memory_bytes=args.memory or full_size.budget_bytes(args.device),

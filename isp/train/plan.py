@@ -16,11 +16,8 @@ from isp.contract import Direction, Trainable
 from isp.files.document import Count, NonNegative, Part, Positive
 from isp.recipe_files import RecipeError, explained
 
-NEWER_KEYS = (
-    "backend",
-    "phase",
-    "loss",
-)  # `Plan.text` omits them at their defaults, so that it equals the texts of older runs
+# `Plan.text` omits these keys at their defaults, so that it equals the texts of older runs.
+NEWER_KEYS = ("backend", "phase", "loss")
 
 
 class Plan(Part):
