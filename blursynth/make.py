@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -36,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=command.at_least(0), metavar="N", help="seed of every draw")
     parser.add_argument(
-        "--workers", type=command.at_least(0), metavar="N", help="worker processes (default: one per core); 0: none"
-    )
+        "--workers", type=command.at_least(0), metavar="N",
+        help="worker processes; 0: none "
+        "(default: one for each core that CPU affinity, the container's quota and SLURM allow)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -94,6 +95,7 @@ def make(args: argparse.Namespace) -> int:
     if args.check:
         return _report_check(recipe, identity, footage, count, out, args)
 
+    workers = processes.usable_cores() if args.workers is None else args.workers
     out.mkdir(parents=True, exist_ok=True)
     with locks.only_run_in(out):
         moved = folders.claim(out, identity, force=args.force)
@@ -101,7 +103,6 @@ def make(args: argparse.Namespace) -> int:
             sys.stderr.write(f"moved the shards of another run into {moved}\n")
         publish.remove_stale_parts(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
-        workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
             for receipt in processes.run(synthesis.fill, jobs, workers):
                 advance(receipt.tried)

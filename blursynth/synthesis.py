@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from blursynth import digests
 from blursynth.executors import locks, processes
 from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
@@ -39,9 +40,22 @@ def needs_reference(recipe: Recipe) -> bool:
     return any(stage.needs_reference for stage in recipe.stages)
 
 
+def _check_unchanged(clip: Clip) -> None:
+    """Raise `ValueError` if the files of the clip are not those that its digest was taken from.
+
+    Called after they were read, so that what was read is what the records of its pairs name. This costs 1/40 of decoding.
+    """
+    if digests.joined([digests.file_digest(path) for path in clip.files.paths()]) != clip.digest:
+        raise ValueError(
+            f"{clip.name}: expected the picture that was there when this run began, got another; put it back and run the "
+            "same command again, or choose another --out"
+        )
+
+
 def start(clip: Clip, recipe: Recipe, index: int, device: str) -> Sample:
-    """Return sample `index` before the first stage. Raises `ValueError` if the clip cannot be read."""
+    """Return sample `index` before the first stage. Raises `ValueError` if the clip cannot be read, or was replaced."""
     pictures = clip.read()
+    _check_unchanged(clip)
     place = torch.device(device)
     image = _srgb(pictures.image, place)
     if recipe.source.use == "pairs":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -33,6 +34,35 @@ def leave_if_orphaned() -> None:
         raise OrphanedError(f"parent process {parent} is gone")
 
 
+# Environment variables that say how many cores a task of this job may use; the first that is set counts.
+_ALLOTMENTS = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+_CEILING = "LOKY_MAX_CPU_COUNT"  # joblib's own variable
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; at least 1.
+
+    It is the least of the machine's cores, CPU affinity (taskset, cpusets), the CPU quota of a container, SLURM's
+    allotment, and LOKY_MAX_CPU_COUNT. Raises `ValueError` if a variable does not hold a whole number of at least 1.
+    """
+    from joblib import cpu_count
+
+    stated = [_stated(name) for name in (_CEILING, *_ALLOTMENTS)]
+    allotted = next((cores for cores in stated[1:] if cores is not None), None)
+    found = cpu_count()
+    return found if allotted is None else min(found, allotted)
+
+
+def _stated(name: str) -> int | None:
+    """The number of cores in an environment variable; `None` if it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(f'{name}: expected a whole number of cores, at least 1, got "{text}"; correct it or unset it')
+    return int(text)
+
+
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Yield the results of `function` over `tasks` as they arrive; with 0 workers or 1, this process does the work.
 
@@ -45,8 +75,9 @@ def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int)
 def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    _stated(_CEILING)  # joblib reads it whatever the number of workers is
     os.environ[_PARENT] = str(os.getpid())
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin_worker):
@@ -61,7 +92,7 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # joblib warns that tasks are left if a run ends early
                     results.close()
-    except TerminatedWorkerError as death:
+    except BrokenProcessPool as death:
         raise WorkerDiedError(
             "a worker process was killed, probably because memory ran out; what was finished is kept, so run the same "
             "command again with fewer --workers"
