@@ -14,6 +14,7 @@ COMMANDS = {
 }
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     return command.dispatch("blursynth", COMMANDS, argv)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, INTERRUPTED
+from isp.command import BAD_DATA, DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
@@ -39,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, KeyError) as problem:
         sentence = command.sentence_of(problem, "fix that and run the same command again")
         return command.refuse(command.located(args.place, sentence), BAD_DATA)
-    except KeyboardInterrupt:
-        return command.refuse("interrupted", INTERRUPTED)
     if args.as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        command.say(json.dumps(found))
     else:
         _print(found)
     return DONE
@@ -86,14 +85,13 @@ def _spread(values: list[Any]) -> dict[str, Any]:
 def _print(found: dict[str, Any]) -> None:
     for name, value in found.items():
         if not isinstance(value, dict):
-            sys.stdout.write(f"{name:16} {value}\n")
+            command.say(f"{name:16} {value}")
     for name in ("blur_psnr_db", "saturated_share"):
-        sys.stdout.write(f"{name:16} {_line(found[name])}\n")
+        command.say(f"{name:16} {_line(found[name])}")
     for title in ("datasets", "sources", "draws"):
-        sys.stdout.write(f"{title}\n")
+        command.say(title)
         for name, value in found[title].items():
-            # Names on a disk need not be UTF-8.
-            sys.stdout.write(f"  {name:28} {_line(value)}\n".encode("utf-8", "backslashreplace").decode())
+            command.say(f"  {name:28} {_line(value)}")
 
 
 def _line(value: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE
+from isp.command import BAD_DATA, DONE, USAGE
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
@@ -51,31 +51,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.door("interrupted; every finished shard is kept, run the same command again to continue")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    try:
-        if args.list_all:
-            _print_list()
-            return DONE
-        if args.recipe is None:
-            parser.error("--recipe is missing; --list shows what there is")
-        from blursynth.executors.processes import WorkerDiedError
-        from blursynth.recipe import RecipeError
+    if args.list_all:
+        _print_list()
+        return DONE
+    if args.recipe is None:
+        parser.error("--recipe is missing; --list shows what there is")
+    from blursynth.executors.processes import WorkerDiedError
+    from blursynth.recipe import RecipeError
 
-        try:
-            if problem := command.device_problem(args.device):
-                return command.refuse(f"--device: {problem}", USAGE)
-            return make(args)
-        except RecipeError as error:
-            return command.refuse(str(error), USAGE)
-        except (ValueError, ImportError, OSError, WorkerDiedError) as error:
-            return command.refuse(command.sentence_of(error), BAD_DATA)
-    except KeyboardInterrupt:
-        return command.refuse(
-            "interrupted; every finished shard is kept, run the same command again to continue", INTERRUPTED
-        )
+    try:
+        if problem := command.device_problem(args.device):
+            return command.refuse(f"--device: {problem}", USAGE)
+        return make(args)
+    except RecipeError as error:
+        return command.refuse(str(error), USAGE)
+    except (ValueError, ImportError, OSError, WorkerDiedError) as error:
+        return command.refuse(command.sentence_of(error), BAD_DATA)
 
 
 def make(args: argparse.Namespace) -> int:
@@ -100,7 +96,7 @@ def make(args: argparse.Namespace) -> int:
     with locks.only_run_in(out):
         moved = folders.claim(out, identity, force=args.force)
         if moved is not None:
-            sys.stderr.write(f"moved the shards of another run into {moved}\n")
+            command.warn(f"moved the shards of another run into {moved}")
         publish.remove_stale_parts(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
@@ -128,9 +124,9 @@ def _print_list() -> None:
         "cameras": {name: profile.load(name).model for name in profile.names()},
     }
     for title, entries in sections.items():
-        sys.stdout.write(f"{title}\n")
+        command.say(title)
         for name, summary in entries.items():
-            sys.stdout.write(f"  {name:20} {summary}".rstrip() + "\n")
+            command.say(f"  {name:20} {summary}".rstrip())
 
 
 def _report_check(
@@ -159,12 +155,14 @@ def _report_check(
         "out": str(out),
     }
     if args.as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        command.say(json.dumps(found))
     else:
-        sys.stdout.write(f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of ")
-        sys.stdout.write(f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}\n")
+        command.say(
+            f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of "
+            f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}"
+        )
         for kind, number in footage.skipped.items():
-            sys.stdout.write(f"  left out: {number} x {kind}\n")
+            command.say(f"  left out: {number} x {kind}")
     return DONE
 
 
@@ -204,7 +202,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
     if pairs:
         summary["contact_sheet"] = str(contact_sheet.write_contact_sheet(out))
     if args.as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
+        command.say(json.dumps(summary))
     else:
         rows = {
             "pairs": pairs,
@@ -218,9 +216,9 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }
         for name, value in rows.items():
-            sys.stdout.write(f"{name:16} {value}\n")
+            command.say(f"{name:16} {value}")
     for skipped in summary["skipped_samples"]:
-        sys.stderr.write(f"skipped: {skipped['reason']}\n")
+        command.warn(f"skipped: {skipped['reason']}")
     return BAD_DATA if summary["skipped_samples"] else DONE
 
 

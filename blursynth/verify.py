@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE
+from isp.command import BAD_DATA, DONE, USAGE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,22 +31,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        from blursynth.recipe import RecipeError
+    from blursynth.recipe import RecipeError
 
-        try:
-            if problem := command.device_problem(args.device):
-                return command.refuse(f"--device: {problem}", USAGE)
-            return verify(args)
-        except RecipeError as error:
-            return command.refuse(str(error), USAGE)
-        except (ValueError, ImportError, OSError) as error:
-            return command.refuse(command.sentence_of(error), BAD_DATA)
-    except KeyboardInterrupt:
-        return command.refuse("interrupted; run the same command again", INTERRUPTED)
+    try:
+        if problem := command.device_problem(args.device):
+            return command.refuse(f"--device: {problem}", USAGE)
+        return verify(args)
+    except RecipeError as error:
+        return command.refuse(str(error), USAGE)
+    except (ValueError, ImportError, OSError) as error:
+        return command.refuse(command.sentence_of(error), BAD_DATA)
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -76,15 +74,17 @@ def verify(args: argparse.Namespace) -> int:
         "differing": differing,
     }
     if args.as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        command.say(json.dumps(result))
     else:
         for name, wrong in found.items():
-            sys.stdout.write(f"{name}: {'; '.join(wrong)}\n")
-        sys.stdout.write("".join(f"{name}: repaired\n" for name in repaired))
-        sys.stdout.write("".join(f"{difference}\n" for difference in differing))
+            command.say(f"{name}: {'; '.join(wrong)}")
+        for name in repaired:
+            command.say(f"{name}: repaired")
+        for difference in differing:
+            command.say(difference)
         whole = len(folder.expected) - len(set(found) & set(folder.expected))
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
-        sys.stdout.write(f"{whole} of {len(folder.expected)} shards are sound{compared}\n")
+        command.say(f"{whole} of {len(folder.expected)} shards are sound{compared}")
     return BAD_DATA if found or differing else DONE
 
 

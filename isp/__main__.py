@@ -17,6 +17,7 @@ COMMANDS = {
 }
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     return command.dispatch("isp", COMMANDS, argv)

@@ -1,6 +1,7 @@
-"""What the command lines share: exit codes, parsers, types of arguments, sentences for problems, progress.
+"""What the command lines share: exit codes, parsers, types of arguments, output, sentences for problems, progress.
 
-Every command (`python -m isp.X`, `python -m blursynth.X`) builds its parser with `parser` and reports through `refuse`.
+Every command (`python -m isp.X`, `python -m blursynth.X`) is a `door`, builds its parser with `parser`, and writes through
+`say`, `warn` and `refuse`.
 This module loads nothing heavy, so that `--help` answers at once.
 """
 
@@ -8,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
+import io
 import math
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +28,95 @@ from typing import Any
 DONE, BAD_DATA, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 SECONDS_A_LINE = 5.0  # between two lines of progress, if stderr is not a terminal
+
+# ---------------------------------------------------------------- doors and streams
+
+
+Main = Callable[..., int]  # takes the arguments (default: those of the process), returns the exit code
+
+
+def door(interrupted: str = "interrupted; run the same command again to continue") -> Callable[[Main], Main]:
+    """Return a decorator for the `main` of a command, which makes it end in order on any machine.
+
+    Closed streams are opened on the null device, so that no file of ours gets their numbers. Ctrl-C ends with the sentence
+    `interrupted` and `INTERRUPTED`; a lack of memory ends with a sentence and `BAD_DATA`.
+    """
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def guarded(argv: Sequence[str] | None = None) -> int:
+            _open_streams()
+            try:
+                return main(argv)
+            except KeyboardInterrupt:
+                return refuse(interrupted, INTERRUPTED)
+            except MemoryError as problem:
+                detail = f" ({problem})" if str(problem) else ""
+                return refuse(
+                    f"expected enough memory, got none{detail}; use smaller pictures or fewer workers", BAD_DATA
+                )
+
+        return guarded
+
+    return decorate
+
+
+def _open_streams() -> None:
+    """Open closed standard streams on the null device; let both outputs escape what their encoding lacks."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Write lines on stdout, with every character `shown`. If nobody reads any more (`| head`), they are dropped."""
+    _write("stdout", text)
+
+
+def warn(text: str) -> None:
+    """Write lines on stderr, with every character `shown`."""
+    _write("stderr", text)
+
+
+def _write(name: str, text: str) -> None:
+    lines = "\n".join(map(shown, text.split("\n")))
+    stream = getattr(sys, name)
+    try:
+        stream.write(f"{lines}\n")
+        stream.flush()
+    except BrokenPipeError:
+        # The interpreter flushes the stream again when it ends, and what is still to come goes nowhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder text on a screen
+
+
+def shown(text: str) -> str:
+    """Return `text` on one line, with visible escapes for control characters and for bytes of a name that are not UTF-8.
+
+    >>> shown("a\x1b[2Jb"), shown("\udcff.png")
+    ('a\\x1b[2Jb', '\\xff.png')
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    hidden = character in _DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return character.encode("unicode_escape").decode() if hidden else character
+
 
 # ---------------------------------------------------------------- parsers
 
@@ -43,7 +136,7 @@ class _Version(argparse.Action):
     """Looks the version up when it is asked for, which argparse's own action would do on every start."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        sys.stdout.write(f"blursynth {version()}\n")
+        say(f"blursynth {version()}")
         parser.exit()
 
 
@@ -67,10 +160,10 @@ def dispatch(package: str, purposes: Mapping[str, str], argv: Sequence[str] | No
         return refuse(usage, USAGE)
     name, *rest = arguments
     if name in ("-h", "--help"):
-        sys.stdout.write(f"{usage}\n")
+        say(usage)
         return DONE
     if name == "--version":
-        sys.stdout.write(f"blursynth {version()}\n")
+        say(f"blursynth {version()}")
         return DONE
     if name not in purposes:
         expected = ", ".join(purposes)
@@ -160,8 +253,8 @@ def device_problem(device: str) -> str:
 
 
 def refuse(sentence: str, code: int) -> int:
-    """Write one line on stderr and return `code`."""
-    sys.stderr.write(f"{sentence}\n")
+    """Write a sentence on stderr and return `code`."""
+    warn(sentence)
     return code
 
 
@@ -240,7 +333,7 @@ def progress(total: int | float, line: Callable[[Pace], str]) -> Iterator[Callab
                 bar.set_description_str(line(pace), refresh=False)
                 bar.update(step)
             elif now - last_line > SECONDS_A_LINE:
-                sys.stderr.write(f"{line(pace)}\n")
+                warn(line(pace))
                 last_line = now
 
         yield advance

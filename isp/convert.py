@@ -16,6 +16,7 @@ from isp import command
 from isp.command import BAD_DATA, DONE, USAGE, refuse
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = command.parser("isp.convert", "Convert a published checkpoint of a learned ISP to .safetensors.")
@@ -55,14 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(command.sentence_of(problem), BAD_DATA)
     doubt = all(len(published.directions_of(checkpoint)) > 1 for checkpoint in read)
     notes = [f"{key} {value}" for key, value in {**published.design, **published.metadata}.items()]
-    sys.stdout.write(
+    command.say(
         ", ".join([
             f"{args.out}: {args.direction} {args.backend} of {args.camera}",
             f"{sum(tensor.numel() for tensor in tensors.values()):,} parameters",
             *notes,
         ])
         + ("; the checkpoint does not say its direction" if doubt else "")
-        + "\n"
     )  # fmt: skip
     return DONE
 

@@ -275,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     try:
@@ -286,12 +287,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in args.files:
             found.append(diagnose(path))
             if not args.json:
-                sys.stdout.write(("\n" if len(found) > 1 else "") + report(found[-1]))
+                command.say(("\n" if len(found) > 1 else "") + report(found[-1]).rstrip("\n"))
     except KeyboardInterrupt:
         done = f"{len(found)} of {len(args.files)} files are done"
         return command.refuse(f"{path}: interrupted; {done}, run the command again for the rest", INTERRUPTED)
     if args.json:
-        sys.stdout.write(json.dumps([record(diagnosis) for diagnosis in found], indent=1) + "\n")
+        command.say(json.dumps([record(diagnosis) for diagnosis in found], indent=1))
     return DONE if all(diagnosis.usable for diagnosis in found) else BAD_DATA
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from isp import command
-from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE, at_least
+from isp.command import BAD_DATA, DONE, USAGE, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +151,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0 done, 1 bad data or weights, 2 usage."""
     parser = command.parser("isp.evaluate", "Computes the paper's tables for any ISP.")
@@ -202,16 +203,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             tables[f"wrong {parameter}"] = evaluate(learned, held_out, args.protocol, args.crop, device, parameter)
     except (ValueError, OSError) as problem:
         return command.refuse(str(problem), BAD_DATA)
-    except KeyboardInterrupt:
-        return command.refuse("interrupted; run the command again", INTERRUPTED)
     if args.as_json:
-        sys.stdout.write(json.dumps(tables) + "\n")
+        command.say(json.dumps(tables))
         return DONE
-    sys.stdout.write(f"{args.isp}, protocol {args.protocol}, PSNR in dB / SSIM\n")
+    command.say(f"{args.isp}, protocol {args.protocol}, PSNR in dB / SSIM")
     for title, table in tables.items():
         for camera, row in table.items():
             figures = "   ".join(f"{name} {psnr:6.2f} / {similarity:.4f}" for name, (psnr, similarity) in row.items())
-            sys.stdout.write(f"{camera:16} {title:18} {figures}\n")
+            command.say(f"{camera:16} {title:18} {figures}")
     return DONE
 
 

@@ -57,7 +57,7 @@ def _run(
     strategy = strategy_for(camera_isp, direction, image, memory_bytes)
     height, width = image.shape[-2:]
     most = (_resident_bytes(image.device) + strategy.peak_bytes) / 1e9
-    sys.stderr.write(f"{camera_isp.name} {direction} of {height}x{width}: {strategy.label}, at most {most:.1f} GB\n")
+    command.warn(f"{camera_isp.name} {direction} of {height}x{width}: {strategy.label}, at most {most:.1f} GB")
 
     def line(pace: command.Pace) -> str:
         return f"{direction} {min(1.0, pace.done / pace.total):.0%}, {pace.left_s:.0f} s left"

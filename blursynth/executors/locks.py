@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from blursynth.executors.processes import OrphanedError, is_alive, leave_if_orphaned
+from isp import command
 
 
 def _lock_path(folder: Path) -> Path:
@@ -26,7 +26,7 @@ def _flock(file: IO[str], operation: int) -> bool:
         fcntl.flock(file, operation | fcntl.LOCK_NB)
     except OSError as problem:
         if problem.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            sys.stderr.write(f"{file.name}: this file system has no locks; make sure that only one run writes here\n")
+            command.warn(f"{file.name}: this file system has no locks; make sure that only one run writes here")
             return True
         if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False

@@ -226,13 +226,14 @@ def _open_isp(name: str | None, device: str, option: str = "--isp") -> ISP:
 
     camera_isp = registry.create(name or PAIR, device=device)
     if name is None:
-        sys.stderr.write(f"no {option} given; using {camera_isp.name}, which comes with the package\n")
+        command.warn(f"no {option} given; using {camera_isp.name}, which comes with the package")
     return camera_isp
 
 
 # ---------------------------------------------------------------- the work
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     try:
@@ -282,13 +283,12 @@ def _run(args: argparse.Namespace) -> int:
                     BAD_DATA,
                 )
             text = str(problem)
-            sys.stderr.write(f"{text if text.startswith(str(path)) else f'{path}: {text}'}\n")
+            command.warn(command.located(path, text))
             failed.append(str(path))
         else:
-            sys.stdout.writelines(f"{result}\n" for result in results)
-            sys.stdout.flush()
+            command.say("\n".join(map(str, results)))
     if failed:
-        sys.stderr.write(f"{len(failed)} of {len(planned)} files could not be used: {', '.join(failed)}\n")
+        command.warn(f"{len(failed)} of {len(planned)} files could not be used: {', '.join(failed)}")
     return BAD_DATA if failed else DONE
 
 

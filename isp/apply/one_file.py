@@ -6,7 +6,6 @@ Every function takes the file, the paths of its results, and what all files of a
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isp import cfa, color, full_size, levels
+from isp import cfa, color, command, full_size, levels
 from isp.apply import fusion, preview, settings
 from isp.apply.results import Edit, Raw, Rendering
 from isp.apply.settings import ChosenCamera, Overrides
@@ -126,7 +125,8 @@ def hdr(
 
 def say(notes: Iterable[str]) -> None:
     """Write each note on a line of its own on stderr."""
-    sys.stderr.writelines(f"{note}\n" for note in notes)
+    for note in notes:
+        command.warn(note)
 
 
 def _say_unknown(path: Path, camera: Camera) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from isp.files.exif import read_tags
 from isp.files.findings import Finding
-from isp.files.pictures import Picture, kind_of
+from isp.files.pictures import Picture, kind_of, read_image
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -65,6 +66,19 @@ def colours_of(path: Path, picture: Picture, tags: Mapping[str, Any]) -> Colours
         text = f"expected sRGB in a picture of 16 bits, got the colour profile {name}; convert it to sRGB, or to 8 bits"
         return Colours(Finding("colours", "fatal", text))
     return Colours(Finding("colours", "ok", f"{name}; isp.apply converts it to sRGB"), transform)
+
+
+def read_srgb(path: Path) -> tuple[Picture, Finding]:
+    """Read the picture at `path` with its colours converted to sRGB; return it with the finding on its colours.
+
+    Raises `FileNotFoundError` for a missing file, `ValueError` for one that `read_image` refuses, or that has a colour
+    profile that cannot be converted.
+    """
+    picture = read_image(path)
+    colours = colours_of(path, picture, read_tags(path)[0])
+    if colours.finding.severity == "fatal":
+        raise ValueError(f"{path}: {colours.finding.text}")
+    return (picture if colours.transform is None else to_srgb(picture, colours.transform)), colours.finding
 
 
 def to_srgb(picture: UInt8[np.ndarray, "h w 3"], transform: ImageCmsTransform) -> UInt8[np.ndarray, "h w 3"]:

@@ -130,7 +130,7 @@ def prepare_all(
         except (OSError, ValueError) as problem:
             skipped.append(Skipped(shot.name, str(problem)))
             result = "skipped"
-        sys.stderr.write(f"{number}/{len(shots)} {shot.name}: {result}\n")
+        command.warn(f"{number}/{len(shots)} {shot.name}: {result}")
     return prepared, skipped
 
 
@@ -174,7 +174,7 @@ def _run(args: argparse.Namespace, lists: Mapping[str, str] | None) -> int:
         "skipped": [dataclasses.asdict(each) for each in skipped],
     }
     _write_record(args.out, record, records)
-    sys.stdout.write(json.dumps(record) + "\n" if args.json else _report(record, args.out))
+    command.say(json.dumps(record) if args.json else _report(record, args.out))
     return command.BAD_DATA if skipped or not prepared else command.DONE
 
 
@@ -206,7 +206,7 @@ def _report(record: Mapping[str, Any], out: Path) -> str:
     lines += [f"split: {record['split_rule']}"]
     lines += [f"warning: {warning}" for pair in record["pairs"] for warning in pair["warnings"]]
     lines += [f"skipped {each['name']}: {each['reason']}" for each in record["skipped"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- the command line
@@ -229,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command.door()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     try:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isp import command
-from isp.command import BAD_DATA, DONE, INTERRUPTED, USAGE, refuse
+from isp.command import BAD_DATA, DONE, USAGE, refuse
 
 
+@command.door("interrupted; the last saved state is kept, run the same command again to resume from it")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = command.parser("isp.train", "Train a learned ISP from RAW + JPEG pairs.")
@@ -55,20 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.data:
             source = Folders(tuple(args.data))
         elif ranks.rank == 0:
-            sys.stderr.write(f"no --data given; training on the virtual cameras {', '.join(planned.cameras)}\n")
+            command.warn(f"no --data given; training on the virtual cameras {', '.join(planned.cameras)}")
         result = train(planned, source, out, device, ranks, args.steps)
     except (ValueError, OSError) as problem:
         return refuse(command.sentence_of(problem), BAD_DATA)
-    except KeyboardInterrupt:
-        return refuse(
-            "interrupted; the last saved state is kept, run the same command again to resume from it", INTERRUPTED
-        )
     finally:
         if ranks.size > 1:
             distributed.destroy_process_group()
     if ranks.rank == 0:
-        sys.stdout.write("".join(f"{name:8} {value:.2f} dB\n" for name, value in result.items()))
-        sys.stdout.write(f"weights in {out}\n")
+        for name, value in result.items():
+            command.say(f"{name:8} {value:.2f} dB")
+        command.say(f"weights in {out}")
     return DONE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from isp import cfa
+from isp import cfa, command
 from isp.command import Pace, progress
 from isp.contract import Batch, Trainable
 from isp.files import weights
@@ -244,7 +243,7 @@ def train(
 
 
 def _record(run: Run, result: dict[str, float], batches: Sequence[Batch], camera: str, board: Any) -> None:
-    sys.stderr.write(", ".join(f"{name} {value:.2f} dB" for name, value in result.items()) + "\n")
+    command.warn(", ".join(f"{name} {value:.2f} dB" for name, value in result.items()))
     if board is not None:
         for name, value in result.items():
             board.add_scalar(f"psnr/{name}", value, run.step)

@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -251,3 +253,71 @@ def test_every_door_is_a_console_command():
                 doors.add((package, path.stem))
         doors |= {(package, path.parent.name) for path in (root / package).glob("*/__main__.py")}
     assert doors == set(COMMANDS)
+
+
+# ---------------------------------------------------------------- streams
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain.png", "plain.png"), ("Höhe 写真", "Höhe 写真"), ("a\x1b[2Jb", r"a\x1b[2Jb"), ("two\nlines", r"two\nlines"),
+        ("\udcff.png", r"\xff.png"), ("\ud800", r"\ud800"), ("\u202egnp.exe", r"\u202egnp.exe"), ("\x9b2J", r"\x9b2J"),
+    ],
+)  # fmt: skip
+def test_what_a_terminal_would_obey_is_escaped(text: str, expected: str) -> None:
+    assert command.shown(text) == expected
+
+
+DOOR = """
+import os, sys
+from isp import command
+
+@command.door("stopped; go on")
+def main(argv=None):
+    first = os.open("/dev/null", os.O_RDONLY)
+    {body}
+    command.say(f"Höhe \\x1b {{first}}")
+    return 7
+
+sys.exit(main())
+"""
+
+
+def run_door(body: str, *, shell: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, "-c", DOOR.format(body=body)]
+    command_line = ["sh", "-c", f'"$@" {shell}', "sh", *script] if shell else script
+    return subprocess.run(
+        command_line, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"),
+    [
+        ("pass", 7, ""), ("raise KeyboardInterrupt", 130, "stopped; go on\n"),
+        ("raise MemoryError('of 4 TB')", 1, "expected enough memory, got none (of 4 TB); use smaller pictures"),
+    ],
+)  # fmt: skip
+def test_a_door_ends_with_a_sentence_and_its_exit_code(body: str, code: int, sentence: str) -> None:
+    ended = run_door(body)
+    assert ended.returncode == code
+    assert ended.stderr.startswith(sentence)
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_ascii_terminal_gets_escapes() -> None:
+    ended = run_door("pass", PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout.split()[:2]) == (7, [r"H\xf6he", r"\x1b"])
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_no_file_of_ours_gets_the_number_of_a_closed_stream(closed: str) -> None:
+    body = "assert first > 2, first"
+    assert run_door(body, shell=closed).returncode == 7
+
+
+def test_the_work_goes_on_if_nobody_reads_its_output() -> None:
+    ended = run_door("[command.say('x' * 1000) for _ in range(1000)]; command.warn('all done')", shell="| head -1")
+    assert ended.stderr == "all done\n"

@@ -1,0 +1,67 @@
+"""Names and paths from outside: a name out of a file stays in its folder, and only regular files are read."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+
+def inside(folder: Path, name: object, listed_in: object) -> Path:
+    """Return the path of `name` below `folder`, for a name that a manifest, receipt, list, sidecar or recipe gives.
+
+    Every reader asks this function before it touches the path. Folders inside the name are allowed ("scene1/a.png"). It
+    looks at the text alone: links that the user has put into the folder may lead where they like.
+
+    Raises `ValueError` if `name` is no text, is empty, is absolute, goes up ("..") or holds a character that no file name
+    can hold.
+    """
+    remedy = "repair that entry, or do not use this file"
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"{listed_in}: expected the name of a file in {folder}, got {name!r:.80}; {remedy}")
+    parts = PurePosixPath(name).parts
+    windows = PureWindowsPath(name)  # a list may come from a machine on which "\\" separates and "C:" begins
+    if not parts or parts[0] == "/" or windows.drive or windows.root or ".." in (*parts, *windows.parts):
+        raise ValueError(
+            f"{listed_in}: expected a name inside {folder}, got {name!r:.80}, which leads out of it; {remedy}"
+        )
+    return folder.joinpath(*parts)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def check_regular(path: Path, expected: str = "a file") -> int:
+    """Return the size in bytes of the regular file at `path`; links are followed.
+
+    `expected` names what should be there. Raises `FileNotFoundError` if nothing is there, `ValueError` for a folder, a named
+    pipe, a socket, a device, or a place that may not be looked at. Opening a named pipe would wait for ever.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise FileNotFoundError(f"{path}: expected {expected}, got nothing there; check the path") from cause
+    except (OSError, ValueError) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+        raise ValueError(f"{path}: expected {expected}, got an error ({reason}); check the path") from cause
+    if not stat.S_ISREG(found.st_mode):
+        got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise ValueError(f"{path}: expected {expected}, a regular file, got {got}; check the path")
+    return found.st_size
+
+
+def read_bytes(path: Path, expected: str = "a file", most: int | None = None) -> bytes:
+    """Return the content of the regular file at `path`, of at most `most` bytes.
+
+    Raises what `check_regular` raises, and `ValueError` for a file that cannot be read or is larger.
+    """
+    size = check_regular(path, expected)
+    if most is not None and size > most:
+        raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
+    try:
+        with path.open("rb") as file:
+            return file.read() if most is None else file.read(most)
+    except OSError as cause:
+        raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause
