@@ -61,21 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if args.recipe is None:
         parser.error("--recipe is missing; --list shows what there is")
-    from blursynth.executors.processes import WorkerDiedError
-    from blursynth.recipe import RecipeError
-
-    try:
-        if problem := command.device_problem(args.device):
-            return command.refuse(f"--device: {problem}", USAGE)
-        return make(args)
-    except RecipeError as error:
-        return command.refuse(str(error), USAGE)
-    except (ValueError, ImportError, OSError, WorkerDiedError) as error:
-        return command.refuse(command.sentence_of(error), BAD_DATA)
+    command.check_device(args.device)
+    return make(args)
 
 
 def make(args: argparse.Namespace) -> int:
-    """Do the whole job, top to bottom; return the exit code. Raises what `main` turns into exit codes."""
+    """Do the whole job, top to bottom; return the exit code. Raises what `command.door` turns into exit codes."""
     started = time.monotonic()
     from blursynth import synthesis
     from blursynth.executors import locks, processes

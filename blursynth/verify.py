@@ -35,20 +35,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    from blursynth.recipe import RecipeError
-
-    try:
-        if problem := command.device_problem(args.device):
-            return command.refuse(f"--device: {problem}", USAGE)
-        return verify(args)
-    except RecipeError as error:
-        return command.refuse(str(error), USAGE)
-    except (ValueError, ImportError, OSError) as error:
-        return command.refuse(command.sentence_of(error), BAD_DATA)
+    command.check_device(args.device)
+    return verify(args)
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Do the whole job; return the exit code. Raises what `main` turns into exit codes."""
+    """Do the whole job; return the exit code. Raises what `command.door` turns into exit codes."""
     from blursynth.sealed import SealedFolder, repair, resynthesise
 
     folder = SealedFolder.open(args.folder)

@@ -18,11 +18,11 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from isp.command import did_you_mean
+from isp.command import UsageError, did_you_mean
 from isp.files import document
 
 
-class RecipeError(ValueError):
+class RecipeError(UsageError):
     """A recipe that cannot be used, with all its problems at once."""
 
     def __init__(self, recipe: str, problems: Sequence[str]) -> None:

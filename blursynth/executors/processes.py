@@ -23,7 +23,7 @@ class OrphanedError(RuntimeError):
     """The process that started this worker is gone; a resumed run must not meet a live second writer."""
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(ChildProcessError):
     """A worker process ended without an exception: it was killed, for example because memory ran out."""
 
 
@@ -75,7 +75,7 @@ def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int)
 def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
     _stated(_CEILING)  # joblib reads it whatever the number of workers is
     os.environ[_PARENT] = str(os.getpid())
@@ -93,13 +93,20 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
                     warnings.simplefilter("ignore")  # joblib warns that tasks are left if a run ends early
                     results.close()
     except BrokenProcessPool as death:
+        killed = isinstance(death, TerminatedWorkerError)
+        happened = "was killed" if killed else f"could not begin ({_last_line(death)})"
         raise WorkerDiedError(
-            "a worker process was killed, probably because memory ran out; what was finished is kept, so run the same "
+            f"a worker process {happened}, probably because memory ran out; what was finished is kept, so run the same "
             "command again with fewer --workers"
         ) from death
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         del os.environ[_PARENT]
+
+
+def _last_line(problem: BaseException) -> str:
+    """The end of what is known of a problem: of one in a worker, the last line of its traceback there."""
+    return str(problem.__cause__ or problem).strip().strip('"').strip().splitlines()[-1]
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def as_reference(jpeg: UInt8[np.ndarray, "h w 3"], mosaic: RawImage) -> tuple[UI
 
 def planes_of(picture: Picture) -> Float[Tensor, "1 3 h w"]:
     """Return `picture` in [0, 1]. It is converted channel by channel, to allocate no more than the result."""
-    planes = torch.empty(1, 3, *picture.shape[:2])
+    planes = torch.empty(1, 3, *picture.shape[:2], device="cpu")
     for channel in range(3):
         planes[0, channel] = torch.from_numpy(np.ascontiguousarray(picture[..., channel]))
     return planes.div_(np.iinfo(picture.dtype).max)
