@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from isp.files import places
 from isp.files.whole import replace_file
 
 _SETTLED_NS = 2 * 10**9  # a file that changed more recently may change again within one tick of its clock
@@ -106,11 +107,11 @@ def _cache_file() -> Path:
 def _cache() -> dict[str, _Entry]:
     """What earlier runs computed; empty if there is no valid cache file. Entries of older versions had another form."""
     try:
-        entries = json.loads(_cache_file().read_bytes())
+        entries = json.loads(places.read_bytes(_cache_file()))
         return {
             path: _Entry(_Stamp(*map(int, stamp)), digest)
             for path, (*stamp, digest) in entries.items()
             if len(stamp) == len(_Stamp._fields) and re.fullmatch("[0-9a-f]{64}", digest)
         }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

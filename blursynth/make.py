@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, USAGE
+from isp.command import BAD_DATA, DONE
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe

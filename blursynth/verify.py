@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, USAGE
+from isp.command import BAD_DATA, DONE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,10 @@ LONG_AGO = 1_600_000_000
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch) -> Path:
-    """A cache of this test alone; the file in it."""
+    """A cache of this test alone, in which files count as settled at once; the file in it."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.setattr(digests, "_SETTLED_NS", -1)
     return folder / "blursynth" / "digests.json"
 
 
@@ -437,113 +437,10 @@ def test_sources_and_clips_are_frozen(tmp_path):
     assert isinstance(footage.clips[0].read(), Pictures)
 
 
-# ---------------------------------------------------------------- the digest cache
-
-
-def test_a_file_is_hashed_once(tmp_path, hashed):
-    paint(tmp_path / "a.png", 1)
-    paint(tmp_path / "b.png", 2)
-    first = Photos().open(tmp_path)
-    assert hashed == ["a.png", "b.png"]
-    assert Photos().open(tmp_path) == first
-    assert hashed == ["a.png", "b.png"]
-
-
-def test_a_file_of_another_time_or_size_is_hashed_again(tmp_path, hashed):
-    path = paint(tmp_path / "a.png", 1)
-    Photos().open(tmp_path)
-    os.utime(path, (LONG_AGO, LONG_AGO + 1))
-    Photos().open(tmp_path)
-    path.write_bytes(path.read_bytes() + b"x")
-    os.utime(path, (LONG_AGO, LONG_AGO + 1))
-    assert Photos().open(tmp_path).clips[0].digest == sha256(path)
-    assert hashed == ["a.png"] * 3
-
-
 def test_frames_of_overlapping_windows_are_hashed_once(tmp_path, hashed):
     film(tmp_path, 9)
     assert len(Frames(window=5, stride=1).open(tmp_path).clips) == 5
     assert len(hashed) == 9
-
-
-def test_a_file_that_has_just_changed_is_not_cached(tmp_path, hashed, cache):
-    path = paint(tmp_path / "a.png", 1)
-    os.utime(path)
-    Photos().open(tmp_path)
-    assert Photos().open(tmp_path).clips[0].digest == sha256(path)
-    assert hashed == ["a.png"] * 2
-    assert not cache.exists()
-
-
-CORRUPT = {
-    "empty": b"",
-    "cut": b'{"/a": [1, 2',
-    "list": b"[1]",
-    "number": b"7",
-    "entry": b'{"/a": 7}',
-    "short entry": b'{"/a": [1, 2]}',
-    "digest": b'{"/a": [1, 2, "zz"]}',
-    "digest kind": b'{"/a": [1, 2, 3]}',
-    "binary": bytes(range(256)),
-    "deep": b"[" * 100_000,
-}
-
-
-@pytest.mark.parametrize("case", CORRUPT)
-def test_a_corrupt_cache_is_ignored_and_rewritten(tmp_path, cache, case):
-    path = paint(tmp_path / "a.png", 1)
-    cache.parent.mkdir()
-    cache.write_bytes(CORRUPT[case])
-    assert Photos().open(tmp_path).clips[0].digest == sha256(path)
-    assert json.loads(cache.read_text()) == {str(path): [path.stat().st_size, LONG_AGO * 10**9, sha256(path)]}
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    path = paint(tmp_path / "photos" / "a.png", 1)
-    (tmp_path / "file").write_text("x")
-    for base in (tmp_path / "file", Path(os.devnull), Path("/proc")):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(base))
-        assert Photos().open(tmp_path / "photos").clips[0].digest == sha256(path)
-
-
-def test_where_the_cache_is(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for relative in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", relative)
-        assert digests._cache_file() == tmp_path / ".cache" / "blursynth" / "digests.json"
-
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    paint(tmp_path / "photos" / "a.png", 1)
-    assert len(Photos().open(tmp_path / "photos").clips) == 1
-
-
-def test_entries_of_other_files_stay_until_there_are_too_many(tmp_path, cache, monkeypatch):
-    one = paint(tmp_path / "one" / "a.png", 1)
-    two = paint(tmp_path / "two" / "b.png", 2)
-    three = paint(tmp_path / "three" / "c.png", 3)
-    for path in (one, two):
-        Photos().open(path.parent)
-    one.unlink()
-    assert set(json.loads(cache.read_text())) == {str(one), str(two)}
-    monkeypatch.setattr(digests, "_MOST_ENTRIES", 2)
-    Photos().open(three.parent)
-    assert set(json.loads(cache.read_text())) == {str(two), str(three)}
-
-
-def test_runs_at_the_same_time_leave_a_sound_cache(tmp_path, cache):
-    folders = [tmp_path / str(run) for run in range(12)]
-    for folder in folders:
-        paint(folder / "a.png", int(folder.name))
-    with ThreadPoolExecutor(6) as pool:
-        digests = [footage.clips[0].digest for footage in pool.map(Photos().open, folders)]
-    assert digests == [sha256(folder / "a.png") for folder in folders]
-    entries = json.loads(cache.read_text())
-    assert entries
-    assert all(digest == sha256(Path(path)) for path, (_, _, digest) in entries.items())
-    assert [path.name for path in cache.parent.iterdir()] == ["digests.json"]
 
 
 # ---------------------------------------------------------------- imports
