@@ -50,8 +50,11 @@ def _open_lock(path: Path) -> IO[str]:
         if problem.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise ValueError(_no_lock(path)) from problem
         raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(_no_lock(path))
     file = os.fdopen(number, "r+", encoding="utf-8", errors="replace")
-    if not stat.S_ISREG(os.fstat(number).st_mode) or not _HOLDER.fullmatch(file.read(1000)):
+    if not _HOLDER.fullmatch(file.read(1000)):
         file.close()
         raise ValueError(_no_lock(path))
     return file
