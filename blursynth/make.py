@@ -73,11 +73,13 @@ def make(args: argparse.Namespace) -> int:
     from blursynth.recipe import load_recipe
     from blursynth.shards import folders, publish
     from blursynth.shards.identity import identity_of
+    from isp.files import places
 
     recipe = load_recipe(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = recipe.source.open(args.data)
     count = args.count or footage.default_count
     out = args.out or Path("out") / recipe.name
+    places.check_folder(out, "a folder for the shards")
     identity = identity_of(recipe, footage.digest)
     if args.check:
         return _report_check(recipe, identity, footage, count, out, args)
@@ -87,7 +89,7 @@ def make(args: argparse.Namespace) -> int:
     with locks.only_run_in(out):
         moved = folders.claim(out, identity, force=args.force)
         if moved is not None:
-            command.warn(f"moved the shards of another run into {moved}")
+            command.warn(command.shown(f"moved the shards of another run into {moved}"))
         publish.remove_stale_parts(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
@@ -117,7 +119,7 @@ def _print_list() -> None:
     for title, entries in sections.items():
         command.say(title)
         for name, summary in entries.items():
-            command.say(f"  {name:20} {summary}".rstrip())
+            command.say(command.shown(f"  {name:20} {summary}".rstrip()))
 
 
 def _report_check(
@@ -153,7 +155,7 @@ def _report_check(
             f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}"
         )
         for kind, number in footage.skipped.items():
-            command.say(f"  left out: {number} x {kind}")
+            command.say(command.shown(f"  left out: {number} x {kind}"))
     return DONE
 
 
@@ -207,9 +209,9 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }
         for name, value in rows.items():
-            command.say(f"{name:16} {value}")
+            command.say(f"{name:16} {command.shown(str(value))}")
     for skipped in summary["skipped_samples"]:
-        command.warn(f"skipped: {skipped['reason']}")
+        command.warn(command.shown(f"skipped: {skipped['reason']}"))
     return BAD_DATA if summary["skipped_samples"] else DONE
 
 

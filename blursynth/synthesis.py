@@ -15,6 +15,7 @@ from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
 from blursynth.shards import shard
 from blursynth.sources import Clip
+from isp import command
 
 
 @contextmanager
@@ -90,8 +91,8 @@ def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> S
 def fill(job: shard.Job) -> shard.Receipt:
     """Make one shard and publish it.
 
-    Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` if the disk
-    fails, `OrphanedError` if the process that started this worker is gone.
+    Raises `ValueError` for a source file that cannot be used (unless the recipe skips it) or needs more memory than there
+    is, `OSError` if the disk fails, `OrphanedError` if the process that started this worker is gone.
     """
     recipe = bind(json.loads(job.recipe), job.path.name)
     with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, recipe.bits) as out:
@@ -99,7 +100,11 @@ def fill(job: shard.Job) -> shard.Receipt:
             processes.leave_if_orphaned()
             try:
                 sample = synthesise(clip, recipe, index, job.device)
-            except (ValueError, OSError) as problem:
+            except Exception as problem:
+                if command.lacks_memory(problem):  # a matter of the machine: to skip would make sets differ between machines
+                    raise ValueError(f"sample {index} ({clip.name}): {command.memory_sentence(problem)}") from problem
+                if not isinstance(problem, ValueError | OSError):
+                    raise
                 if job.on_error == "stop":
                     raise ValueError(f"sample {index} ({clip.name}): {problem}") from problem
                 out.skip(index, clip.name, str(problem))

@@ -69,11 +69,11 @@ def verify(args: argparse.Namespace) -> int:
         command.say(json.dumps(result))
     else:
         for name, wrong in found.items():
-            command.say(f"{name}: {'; '.join(wrong)}")
+            command.say(command.shown(f"{name}: {'; '.join(wrong)}"))
         for name in repaired:
-            command.say(f"{name}: repaired")
+            command.say(command.shown(f"{name}: repaired"))
         for difference in differing:
-            command.say(difference)
+            command.say(command.shown(difference))
         whole = len(folder.expected) - len(set(found) & set(folder.expected))
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
         command.say(f"{whole} of {len(folder.expected)} shards are sound{compared}")

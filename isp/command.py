@@ -107,7 +107,8 @@ def warn(text: str) -> None:
 def _write(name: str, text: str) -> None:
     stream = getattr(sys, name)
     try:
-        stream.write(text)
+        if text:  # some devices refuse to write even nothing
+            stream.write(text)
         stream.flush()
     except OSError as problem:
         # The interpreter flushes the stream again when it ends, and what is still to come goes nowhere.

@@ -28,6 +28,7 @@ def inside(folder: Path, name: object, listed_in: object) -> Path:
 
 
 _KINDS = {
+    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }  # fmt: skip
@@ -50,6 +51,27 @@ def check_regular(path: Path, expected: str = "a file") -> int:
         got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise ValueError(f"{path}: expected {expected}, a regular file, got {got}; check the path")
     return found.st_size
+
+
+def check_folder(path: Path, expected: str = "a folder") -> None:
+    """Check that a folder is at `path`, or can be made there: nothing else lies there, or above it.
+
+    `expected` names what should be there. Raises `ValueError` if something else is in the way.
+    """
+    for place in (path, *path.parents):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError) as cause:
+            if place.is_symlink():
+                raise ValueError(f"{place}: expected {expected}, got a link that leads nowhere; check the path") from cause
+            continue
+        except (OSError, ValueError) as cause:
+            reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+            raise ValueError(f"{place}: expected {expected}, got an error ({reason}); check the path") from cause
+        if not stat.S_ISDIR(found.st_mode):
+            got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+            raise ValueError(f"{place}: expected {expected}, got {got}; check the path")
+        return
 
 
 def read_bytes(path: Path, expected: str = "a file", most: int | None = None) -> bytes:
