@@ -6,33 +6,19 @@ import bisect
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from blursynth.shards import arrays, folders, shard
+from blursynth.shards import arrays, folders
+from blursynth.shards.reader import Shard, open_shard
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
 
-if TYPE_CHECKING:
-    import h5py
-
 _MOST_OPEN_FILES = 64
-
-
-class _Returned(NamedTuple):
-    """An array that the reader returns, opened in one shard."""
-
-    name: str
-    dataset: h5py.Dataset
-    is_picture: bool
-    read: Callable[[np.ndarray], Tensor]
 
 
 class ShardDataset(Dataset[dict[str, Any]]):
@@ -67,10 +53,10 @@ class ShardDataset(Dataset[dict[str, Any]]):
         self._ends: list[int] = list(accumulate(entry["count"] for entry in entries))
         self._crop, self._augment, self._seed = crop, augment, seed
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._open: OrderedDict[Path, tuple[h5py.File, list[_Returned]]] = OrderedDict()
+        self._open: OrderedDict[Path, Shard] = OrderedDict()
         self._opened_by = os.getpid()
-        with shard.open_shard(self._paths[0]) as file:
-            self._size: tuple[int, int] = file["blur"].shape[1:3]
+        with open_shard(self._paths[0]) as shard:
+            self._size: tuple[int, ...] = shard.shape("blur")[:2]
         height, width = self._size
         if crop is not None and not 0 < crop <= min(height, width):
             raise ValueError(
@@ -99,15 +85,12 @@ class ShardDataset(Dataset[dict[str, Any]]):
         position = i - (self._ends[at - 1] if at else 0)
         address = int(self._epoch) * len(self) + i
         window = self._window(address)
-        try:
-            pair = {
-                name: read(dataset[(position, *window) if is_picture else (position,)])
-                for name, dataset, is_picture, read in self._arrays_in(self._paths[at])
-            }
-        except OSError as problem:
-            raise OSError(
-                f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
-            ) from problem
+        shard = self._opened(self._paths[at])
+        pair = {
+            array.name: array.read(shard.read(array.name, position, *(window if array.is_picture else ())))
+            for array in arrays.ARRAYS
+            if array.read is not None and array.name in shard.names
+        }
         if self._augment:
             element = DIHEDRAL[int(generator(self._seed, address, "dataset.dihedral").integers(len(DIHEDRAL)))]
             pair = {name: turn(image, element).contiguous() for name, image in pair.items()}
@@ -120,31 +103,23 @@ class ShardDataset(Dataset[dict[str, Any]]):
         top, left = (int(rng.integers(0, side - self._crop, endpoint=True)) for side in self._size)
         return slice(top, top + self._crop), slice(left, left + self._crop)
 
-    def _arrays_in(self, path: Path) -> list[_Returned]:
-        """The arrays of a shard that are returned. Datasets are kept: opening one takes as long as reading a crop."""
+    def _opened(self, path: Path) -> Shard:
+        """A shard, which is kept open: opening one takes longer than reading a crop."""
         if self._opened_by != os.getpid():
             # Handles inherited through fork belong to the parent.
             self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
-            file = shard.open_shard(path)
-            self._open[path] = (
-                file,
-                [
-                    _Returned(array.name, file[array.name], array.is_picture, array.read)
-                    for array in arrays.ARRAYS
-                    if array.read is not None and array.name in file
-                ],
-            )
+            self._open[path] = open_shard(path)
             if len(self._open) > _MOST_OPEN_FILES:
-                self._open.popitem(last=False)[1][0].close()
+                self._open.popitem(last=False)[1].close()
         self._open.move_to_end(path)
-        return self._open[path][1]
+        return self._open[path]
 
     def close(self) -> None:
         """Closes every file that this process opened; reading opens them again."""
         if self._opened_by == os.getpid():
             while self._open:
-                self._open.popitem()[1][0].close()
+                self._open.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1}
