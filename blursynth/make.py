@@ -16,7 +16,7 @@ from isp.command import BAD_DATA, DONE
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
     from blursynth.shards.identity import Identity
-    from blursynth.shards.shard import Job
+    from blursynth.shards.writer import Job
     from blursynth.sources import Clip, Footage
 
 
@@ -87,7 +87,7 @@ def make(args: argparse.Namespace) -> int:
     workers = processes.usable_cores() if args.workers is None else args.workers
     out.mkdir(parents=True, exist_ok=True)
     with locks.only_run_in(out):
-        moved = folders.claim(out, identity, force=args.force)
+        moved = folders.claim(out, recipe, identity, force=args.force)
         if moved is not None:
             command.warn(command.shown(f"moved the shards of another run into {moved}"))
         publish.remove_stale_parts(out)
@@ -127,9 +127,8 @@ def _report_check(
 ) -> int:
     from blursynth.shards import arrays, folders
 
-    owner = folders.owner_of(out)
-    if owner is not None and owner != identity and not args.force:
-        raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
+    if (different := folders.difference(out, recipe, identity)) and not args.force:
+        raise ValueError(f"{out}: holds shards of another run ({different})")
     unusable = _unusable(recipe, footage.clips[:count])
     if unusable:
         raise ValueError("\n".join(unusable))

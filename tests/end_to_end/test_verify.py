@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from blursynth import make, verify
-from blursynth.shards import folders, shard
+from blursynth.shards import folders
+from blursynth.shards.reader import records_of
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.soundness import problems_of
 
 DICE = np.random.Generator(np.random.PCG64(2))
 FIRST, SECOND, LAST = (f"shard-0000{number}.h5" for number in range(3))
@@ -30,7 +33,7 @@ def inodes(folder: Path) -> dict[str, int]:
 
 def reseal(folder: Path, name: str) -> None:
     """Receipt and manifest as if the shard had always been what it is now."""
-    receipt = shard.Receipt.from_shard(folder / name)
+    receipt = Receipt.from_shard(folder / name)
     receipt.write(folder / name)
     manifest = json.loads((folder / folders.MANIFEST).read_text())
     manifest["shards"] = [asdict(receipt) if entry["shard"] == name else entry for entry in manifest["shards"]]
@@ -67,10 +70,10 @@ def test_flipped_bit_of_a_picture_without_its_receipt(copied, capsys):
     folder = copied()
     with h5py.File(folder / SECOND) as file:
         position = file["blur"].id.get_chunk_info(1).byte_offset + 1000
-    shard.Receipt.path(folder / SECOND).unlink()
+    Receipt.path(folder / SECOND).unlink()
     assert problems(folder, capsys) == {SECOND: ["has no receipt"]}
     flip(folder / SECOND, position)
-    assert shard.problems_of(folder / SECOND, None, folders.owner_of(folder))[0].startswith("cannot be read: ")
+    assert problems_of(folder / SECOND, None, folders.owner_of(folder))[0].startswith("cannot be read: ")
     assert "has no receipt" in problems(folder, capsys)[SECOND][1]
 
 
@@ -80,14 +83,14 @@ def test_truncated(kept, copied, capsys):
     whole = (folder / SECOND).read_bytes()
     (folder / SECOND).write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
     assert set(problems(folder, capsys)) == {SECOND}
-    shard.Receipt.path(folder / SECOND).unlink()
+    Receipt.path(folder / SECOND).unlink()
     assert len(problems(folder, capsys)[SECOND]) == 2
 
 
 def test_missing(copied, capsys):
     folder = copied()
     (folder / SECOND).unlink()
-    shard.Receipt.path(folder / LAST).unlink()
+    Receipt.path(folder / LAST).unlink()
     (folder / folders.IDENTITY).unlink()
     assert problems(folder, capsys) == {
         SECOND: ["is missing"],
@@ -113,7 +116,7 @@ def test_foreign_shards(foreign, copied, capsys):
     folder = copied()
     for name in (FIRST, "shard-00003.h5"):
         shutil.copy(foreign / name, folder)
-        shutil.copy(shard.Receipt.path(foreign / name), folder)
+        shutil.copy(Receipt.path(foreign / name), folder)
     shutil.copy(foreign / SECOND, folder)
     found = problems(folder, capsys)
     recipes = [folders.owner_of(place).recipe[:12] for place in (foreign, folder)]
@@ -130,7 +133,7 @@ def test_foreign_shards(foreign, copied, capsys):
 def test_shards_that_changed_places(copied, capsys):
     folder = copied()
     shutil.copy(folder / SECOND, folder / FIRST)
-    shutil.copy(shard.Receipt.path(folder / SECOND), shard.Receipt.path(folder / FIRST))
+    shutil.copy(Receipt.path(folder / SECOND), Receipt.path(folder / FIRST))
     assert problems(folder, capsys) == {FIRST: ["has a receipt that differs from the manifest"]}
 
 
@@ -204,7 +207,7 @@ def test_content(change, expected, copied, shards, contents, capsys):
 
 def test_a_black_scene_is_not_a_fault(foreign):
     """A crop may be black where its blurred partner is not, through noise and what lies beside it."""
-    with shard.open_shard(foreign / LAST) as file:
+    with h5py.File(foreign / LAST) as file:
         assert not file["sharp"][1].any()
         assert file["blur"][1].any()
     assert verify.main([str(foreign)]) == 0
@@ -232,8 +235,8 @@ def test_repair_makes_only_what_is_broken(copied, shards, contents, capsys):
 def test_repair_gives_receipts_without_making_shards(copied, shards, contents, capsys):
     folder = copied()
     for name in (FIRST, LAST):
-        shard.Receipt.path(folder / name).unlink()
-    shard.Receipt.path(folder / SECOND).write_text("{")
+        Receipt.path(folder / name).unlink()
+    Receipt.path(folder / SECOND).write_text("{")
     before = inodes(folder)
     assert verify.main([str(folder), "--repair"]) == 0
     assert f"{FIRST}: repaired\n" in capsys.readouterr().out
@@ -248,9 +251,9 @@ def test_repair_where_every_checksum_is_right(copied, shards, foreign, contents,
         blacken(file)
     reseal(folder, SECOND)
     shutil.copy(foreign / FIRST, folder)
-    shutil.copy(shard.Receipt.path(foreign / FIRST), folder)
+    shutil.copy(Receipt.path(foreign / FIRST), folder)
     shutil.copy(folder / FIRST, folder / LAST)
-    shutil.copy(shard.Receipt.path(folder / FIRST), shard.Receipt.path(folder / LAST))
+    shutil.copy(Receipt.path(folder / FIRST), Receipt.path(folder / LAST))
     assert set(problems(folder, capsys)) == {FIRST, SECOND, LAST}
     assert verify.main([str(folder), "--repair"]) == 0
     assert contents(folder) == contents(shards())
@@ -270,7 +273,7 @@ def test_repair_leaves_strangers_out_of_the_manifest(foreign, copied, shards, co
 def test_repair_of_a_folder_with_a_gap(copied, shards, contents, capsys):
     """A manifest sealed over a gap names shards by their numbers."""
     folder = copied()
-    for path in (folder / SECOND, shard.Receipt.path(folder / SECOND)):
+    for path in (folder / SECOND, Receipt.path(folder / SECOND)):
         path.unlink()
     manifest = json.loads((folder / folders.MANIFEST).read_text())
     manifest["shards"] = [entry for entry in manifest["shards"] if entry["shard"] != SECOND]
@@ -335,7 +338,7 @@ def test_resynthesise_of_own_data_with_skipped_files(recipe_file, tmp_path, caps
     assert "3 samples made again, 0 differences" in capsys.readouterr().out
     (out / SECOND).unlink()
     assert verify.main([str(out), "--repair", "--data", str(data)]) == 0
-    assert shard.records_of([out / SECOND])[0][2]["index"] == 2
+    assert records_of([out / SECOND])[0][2]["index"] == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "--resynthesise", "-1"], ["x", "--no-such"]])

@@ -11,8 +11,10 @@ import torch
 
 from blursynth import ShardDataset, inspect, make, recipe, synthesis, verify
 from blursynth.sample import Sample
-from blursynth.shards import arrays, folders, shard
+from blursynth.shards import arrays, folders, format
 from blursynth.shards.arrays import ARRAYS, SAVES, StoredArray
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.soundness import problems_of
 from isp.camera import Camera
 from isp.levels import bayer_of_raw
 
@@ -21,8 +23,8 @@ def test_save_keys_say_what_stages_must_bring():
     assert SAVES == {"raw": ("bayer", "levels"), "kernel": ("kernel",), "saturated": ("saturated",)}
 
 
-def test_the_docstring_of_shard_shows_the_table():
-    lines = [line.strip("|").split("|") for line in shard.__doc__.splitlines() if line.startswith("| `/")]
+def test_the_docstring_of_the_format_shows_the_table():
+    lines = [line.strip("|").split("|") for line in format.__doc__.splitlines() if line.startswith("| `/")]
     rows = [[cell.strip() for cell in line] for line in lines]
     expected = [
         [
@@ -35,8 +37,8 @@ def test_the_docstring_of_shard_shows_the_table():
         for array in ARRAYS
     ]
     assert len(expected) == 6
-    assert rows[:-1] == expected
-    assert rows[-1][0] == "`/record`"
+    assert rows[:-2] == expected
+    assert [row[0] for row in rows[-2:]] == ["`/record`", "`/crc32`"]
 
 
 # ---------------------------------------------------------------- what is stored
@@ -126,7 +128,7 @@ def test_arrays_that_do_not_fit_the_table(change, expected, copied):
     path = copied() / "shard-00000.h5"
     with h5py.File(path, "r+") as file:
         change(file)
-    assert shard.problems_of(path, None, None) == [expected]
+    assert problems_of(path, None, None) == [expected]
 
 
 # ---------------------------------------------------------------- a new array
@@ -178,11 +180,11 @@ def test_a_new_array_is_verified(planted, capsys):
     path = planted / "shard-00000.h5"
     with h5py.File(path, "r+") as file:
         file["lightness"][1, 3, 4] = 251
-    assert shard.problems_of(path, None, None) == ["sample 1: /lightness is lighter than light"]
+    assert problems_of(path, None, None) == ["sample 1: /lightness is lighter than light"]
     with h5py.File(path, "r+") as file:
         file["lightness"][1] = 0
-    shard.Receipt.from_shard(path).write(path)
-    assert shard.problems_of(path, None, None) == []
+    Receipt.from_shard(path).write(path)
+    assert problems_of(path, None, None) == []
     assert verify.main([str(planted), "--repair"]) == 0  # the receipt differs from the manifest
     assert verify.main([str(planted), "--resynthesise", "3"]) == 0
 
