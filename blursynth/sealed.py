@@ -13,6 +13,7 @@ from blursynth import digests, synthesis
 from blursynth.executors import locks
 from blursynth.recipe import Recipe, RecipeError, bind
 from blursynth.shards import arrays, folders, publish
+from blursynth.shards.format import number_of
 from blursynth.shards.identity import Identity, identity_of
 from blursynth.shards.reader import open_shard
 from blursynth.shards.receipt import Receipt
@@ -47,7 +48,7 @@ class SealedFolder:
                 path,
                 bind(manifest["recipe"], str(path)),
                 Identity(**manifest["identity"]),
-                {entry["shard"]: Receipt(**entry) for entry in manifest["shards"]},
+                {receipt.shard: receipt for receipt in map(Receipt.of_document, manifest["shards"])},
                 manifest["skipped_files"],
             )
         except RecipeError:
@@ -99,9 +100,9 @@ def repair(folder: SealedFolder, broken: Sequence[str], footage: Footage, device
                 if path.is_file() and digests.file_digest(path) != receipt.sha256:
                     path.unlink()
         count = max((receipt.first_index + receipt.tried for receipt in listed.values()), default=0)
-        for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
-            if job.path in listed:
-                synthesis.fill(job)
+        numbers = [number for path in listed if (number := number_of(path.name)) is not None]
+        for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device, numbers):
+            synthesis.fill(job)
         folders.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
 
 

@@ -31,11 +31,14 @@ def open_shard(path: Path) -> Shard:
     Without a lock: network file systems often refuse them, and a published shard never changes. Without HDF5's cache of
     chunks: samples are read in random order, and the cache would take 8 MiB for each open dataset.
     """
-    with _in_words(f"{path}: expected a whole shard"):
+    try:
         size = places.check_regular(path, "a shard")
+    except ValueError as problem:
+        raise OSError(str(problem)) from problem
+    with _in_words(f"{path}: expected a whole shard"):
         with path.open("rb") as content:
             if content.read(len(SIGNATURE)) != SIGNATURE:
-                raise ValueError("is no HDF5 file")
+                raise ValueError("no HDF5 file")
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
         try:
             return Shard(path, file, size)
@@ -76,8 +79,8 @@ class Shard:
         number = number_of(path.name)
         if number is not None and header.first_index != number * per_shard:
             raise ValueError(
-                f"holds samples from {header.first_index} on, by its name from {number * per_shard} on: it is in the place "
-                "of another shard"
+                f"the samples from {header.first_index} on, by its name they begin with {number * per_shard}: it lies in the "
+                "place of another shard"
             )
         datasets = structure.datasets_in(file)
         self.path = path

@@ -80,15 +80,15 @@ def header_of(file: h5py.File) -> Header:
     """The checked attributes of an opened file. Raises `ValueError` if they are not those of a finished shard."""
     attributes, variable = _attributes_of(file)
     if attributes.get("complete") != 1:
-        raise ValueError("was not finished")
+        raise ValueError("one that was not finished")
     schema = attributes.get("schema_version")
     if not isinstance(schema, int) or not FIRST_SCHEMA <= schema <= SCHEMA_VERSION:
-        raise ValueError(f"has schema_version {schema}, this blursynth reads {FIRST_SCHEMA} to {SCHEMA_VERSION}")
+        raise ValueError(f"one of schema {schema}; this version of blursynth reads {FIRST_SCHEMA} to {SCHEMA_VERSION}")
     names = ATTRIBUTES.keys() - (SINCE_SCHEMA_2 if schema == 1 else set())
     if missing := sorted(names - attributes.keys()):
-        raise ValueError(f"lacks the attributes {', '.join(missing)}")
+        raise ValueError(f"one without the attributes {', '.join(missing)}")
     if unknown := sorted(attributes.keys() - names):
-        raise ValueError(f"has attributes that no shard has: {', '.join(unknown)}")
+        raise ValueError(f"attributes that no shard has: {', '.join(unknown)}")
     for name in sorted(names):
         if not isinstance(attributes[name], ATTRIBUTES[name]):
             raise ValueError(f"its attribute {name} is {attributes[name]!r:.40}, expected {ATTRIBUTES[name].__name__}")
@@ -102,7 +102,7 @@ def header_of(file: h5py.File) -> Header:
 def _attributes_of(file: h5py.File) -> tuple[dict[str, int | str], list[str]]:
     """The attributes of a file, each a whole number or a text; and the names of those that are of variable length."""
     if h5a.get_num_attrs(file.id) > _MOST_NAMES:
-        raise ValueError("has more attributes than a shard")
+        raise ValueError("more attributes than a shard has")
     names: list[bytes] = []
     h5a.iterate(file.id, names.append)
     found: dict[str, int | str] = {}
@@ -155,7 +155,7 @@ def _header(attributes: Mapping[str, Any]) -> Header:
     first_index = attributes["first_index"]
     if first_index < 0 or first_index % recipe["samples_per_shard"]:
         raise ValueError(
-            f"begins with sample {first_index}, which no shard of {recipe['samples_per_shard']} samples does"
+            f"a first sample of {first_index}, with which no shard of {recipe['samples_per_shard']} samples begins"
         )
     return Header(
         schema=attributes["schema_version"],
@@ -198,7 +198,7 @@ def datasets_in(file: h5py.File) -> dict[str, Opened]:
     for a virtual dataset, HDF5 opens other files when it is only asked for the shape.
     """
     if file.id.get_num_objs() > _MOST_NAMES:
-        raise ValueError("holds more objects than a shard")
+        raise ValueError("more objects than a shard has")
     found = {}
     for encoded in file.id:
         name = encoded.decode("utf-8", "backslashreplace")

@@ -377,7 +377,10 @@ def test_flipped_bit_is_not_read(copied):
     content[position] ^= 4
     path.write_bytes(content)
     dataset = ShardDataset(folder)
-    with pytest.raises(OSError, match=r"shard-00000\.h5: expected /blur of pair 0, got: pixels that do not match their CRC-32; run .*verify --repair"):
+    with pytest.raises(
+        OSError,
+        match=r"shard-00000\.h5: expected /blur of pair 0, got: pixels that do not match their CRC-32; run .*verify --repair",
+    ):
         dataset[0]
     assert dataset[1]["index"] == 1
     dataset.close()
