@@ -49,7 +49,7 @@ def usable_cores() -> int:
 
     stated = [_stated(name) for name in (_CEILING, *_ALLOTMENTS)]
     allotted = next((cores for cores in stated[1:] if cores is not None), None)
-    found = cpu_count()
+    found: int = cpu_count()
     return found if allotted is None else min(found, allotted)
 
 
