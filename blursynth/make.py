@@ -96,6 +96,8 @@ def make(args: argparse.Namespace) -> int:
         if moved is not None:
             command.warn(f"moved the shards of another run into {moved}")
         publish.remove_stale_parts(out)
+        for stranger in folders.set_strangers_aside(out):
+            command.warn(f"{stranger}: has the name of a shard but is none, so it was renamed")
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:

@@ -47,7 +47,7 @@ class SealedFolder:
             return SealedFolder(
                 path,
                 bind(manifest["recipe"], str(path)),
-                Identity(**manifest["identity"]),
+                Identity.of_document(manifest["identity"]),
                 {receipt.shard: receipt for receipt in map(Receipt.of_document, manifest["shards"])},
                 manifest["skipped_files"],
             )
