@@ -57,10 +57,10 @@ def owner_of(folder: Path) -> Identity | None:
     """The identity that `folder` was claimed for. Raises `ValueError` if it cannot be read."""
     path = folder / IDENTITY
     try:
-        return Identity(**json.loads(places.read_bytes(path, "an identity", _MOST_BYTES_OF_IDENTITY)))
+        return Identity.of_document(json.loads(places.read_bytes(path, "an identity", _MOST_BYTES_OF_IDENTITY)))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         said = str(problem).removeprefix(f"{path}: ")
         raise ValueError(f"{path}: expected the identity of a folder of shards, got: {said}") from problem
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from blursynth import digests
+from blursynth.shards.record import is_whole
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
@@ -32,8 +33,6 @@ class Identity:
     data     digest of the source files, and of the files that the recipe names
     weights  digest of the weights of its ISPs
     pixels   the `PIXELS` of the code that made them; `None` in folders that were made before there was that number
-
-    Raises `ValueError` for values that no run can have.
     """
 
     recipe: str
@@ -42,29 +41,32 @@ class Identity:
     weights: str
     pixels: int | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("recipe", "data", "weights"):
-            value = getattr(self, name)
+    @staticmethod
+    def of_document(document: object) -> Identity:
+        """The identity in a JSON file, a manifest or a shard; `pixels` may be missing.
+
+        Raises `ValueError` if it has other keys, or values that no run can have.
+        """
+        keys = ("recipe", "seed", "data", "weights", "pixels")
+        if not isinstance(document, dict) or document.keys() | {"pixels"} != set(keys):
+            raise ValueError(f"expected an identity with the keys {', '.join(keys)}, got {document!r:.80}")
+        for key in ("recipe", "data", "weights"):
+            value = document[key]
             if not isinstance(value, str) or not DIGEST.fullmatch(value):
-                raise ValueError(f"{name}: expected a digest of 64 hexadecimal digits, got {value!r:.80}")
-        for name, least in (("seed", 0), ("pixels", 1)):
-            value = getattr(self, name)
-            if name == "pixels" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-                raise ValueError(f"{name}: expected a whole number, {least} or more, got {value!r:.80}")
+                raise ValueError(f"{key}: expected a digest of 64 hexadecimal digits, got {value!r:.80}")
+        for key, least in (("seed", 0), ("pixels", 1)):
+            value = document.get(key)
+            if not (is_whole(value) and value >= least) and not (key == "pixels" and value is None):
+                raise ValueError(f"{key}: expected a whole number, {least} or more, got {value!r:.80}")
+        return Identity(**document)
 
     def differences(self, other: Identity) -> str:
         """Both values of every field that differs."""
         return "; ".join(
-            f"{name} {_brief(mine)} here, {_brief(asdict(other)[name])} wanted"
+            f"{name} {_value(mine)[:12]} here, {_value(asdict(other)[name])[:12]} wanted"
             for name, mine in asdict(self).items()
             if mine != asdict(other)[name]
         )
-
-
-def _brief(value: str | int | None) -> str:
-    return "unknown" if value is None else str(value)[:12]
 
 
 def identity_of(recipe: Recipe, data_digest: str) -> Identity:
@@ -125,7 +127,7 @@ def _differing_keys(recipe: Mapping[str, Any], wanted: Mapping[str, Any], most: 
     for key in dict.fromkeys([*keys, *wanted_keys]):
         both = _value(keys.get(key)), _value(wanted_keys.get(key))
         if both[0] != both[1]:
-            found.setdefault(both, f"{key}: {both[0]}, wanted {both[1]}")
+            found.setdefault(both, f"{key}: {_brief(both[0])}, wanted {_brief(both[1])}")
     lines = [*found.values()]
     return lines[:most] + [f"and {len(lines) - most} more keys"] * (len(lines) > most)
 
@@ -148,5 +150,8 @@ def _leaves(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -51,7 +51,7 @@ class Manifest:
             ) from cause
         try:
             return _checked(folder, json.loads(content))
-        except (ValueError, TypeError, RecursionError) as problem:
+        except (ValueError, RecursionError) as problem:
             raise ValueError(
                 f"{path}: expected the manifest of a folder of shards, got: {problem}; copy the folder again, or run "
                 "blursynth.make again, which writes the manifest anew"
@@ -69,7 +69,7 @@ def _checked(folder: Path, document: Any) -> Manifest:
     for key, kind in keys.items():
         if not isinstance(document.get(key), kind):
             raise ValueError(f"no {kind.__name__} under {key}")
-    recipe, identity = document["recipe"], Identity(**document["identity"])
+    recipe, identity = document["recipe"], Identity.of_document(document["identity"])
     if digests.digest_of([json.dumps(recipe, sort_keys=True)]) != identity.recipe:
         raise ValueError("a recipe that does not match its digest")
     receipts: dict[str, Receipt] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ class Receipt:
     blur_psnr_db     mean over the pairs; `None` if nothing was blurred
     saturated_share  mean over the pairs
     skipped          index, source and reason of every sample that could not be made
-
-    Raises `ValueError` for values that no shard can have.
     """
 
     shard: str
@@ -42,21 +40,6 @@ class Receipt:
     saturated_share: float
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{name}: expected {expected}, got {getattr(self, name)!r:.80}"
-            for name, (is_right, expected) in _RULES.items()
-            if not is_right(getattr(self, name))
-        ]
-        if not wrong and self.tried != self.count + len(self.skipped):
-            wrong = [
-                f"tried: expected the {self.count} pairs and {len(self.skipped)} skipped samples, got {self.tried}"
-            ]
-        if not wrong and not _may_begin(self.shard, self.first_index):
-            wrong = [f"first_index: expected the number of {self.shard} times its samples, got {self.first_index}"]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-
     @staticmethod
     def path(shard: Path) -> Path:
         """Where the receipt of `shard` lies."""
@@ -64,12 +47,29 @@ class Receipt:
 
     @staticmethod
     def of_document(document: object) -> Receipt:
-        """The receipt that a JSON file or an entry of a manifest holds. Raises `ValueError` if it does not hold one."""
-        keys = {each.name for each in fields(Receipt)}
-        if not isinstance(document, Mapping) or set(document) != keys:
-            got = ", ".join(sorted(map(str, document))) if isinstance(document, Mapping) else type(document).__name__
-            raise ValueError(f"expected a receipt with the keys {', '.join(sorted(keys))}, got {got:.200}")
-        return Receipt(**document)
+        """The receipt that a JSON file or an entry of a manifest holds.
+
+        Raises `ValueError` if it has other keys, or values that no shard can have.
+        """
+        if not isinstance(document, dict) or document.keys() != _RULES.keys():
+            got = ", ".join(sorted(map(str, document))) if isinstance(document, dict) else type(document).__name__
+            raise ValueError(f"expected a receipt with the keys {', '.join(sorted(_RULES))}, got {got:.200}")
+        wrong = [
+            f"{key}: expected {expected}, got {document[key]!r:.80}"
+            for key, (is_right, expected) in _RULES.items()
+            if not is_right(document[key])
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        receipt = Receipt(**document)
+        if receipt.tried != receipt.count + len(receipt.skipped):
+            parts = f"{receipt.count} pairs and {len(receipt.skipped)} skipped samples"
+            raise ValueError(f"tried: expected the number of its {parts}, got {receipt.tried}")
+        if not _may_begin(receipt.shard, receipt.first_index):
+            raise ValueError(
+                f"first_index: expected a multiple of the number of {receipt.shard}, got {receipt.first_index}"
+            )
+        return receipt
 
     @staticmethod
     def read(shard: Path) -> Receipt:

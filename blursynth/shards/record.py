@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str
 # ---------------------------------------------------------------- read back
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value out of JSON is a whole number, 0 or more, that 64 bits can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 

@@ -160,12 +160,14 @@ def _header(attributes: Mapping[str, Any]) -> Header:
     return Header(
         schema=attributes["schema_version"],
         recipe=recipe,
-        identity=Identity(
-            recipe=attributes["recipe_digest"],
-            seed=attributes["seed"],
-            data=attributes["data_digest"],
-            weights=attributes["weights_digest"],
-            pixels=attributes.get("pixels"),
+        identity=Identity.of_document(
+            {
+                "recipe": attributes["recipe_digest"],
+                "seed": attributes["seed"],
+                "data": attributes["data_digest"],
+                "weights": attributes["weights_digest"],
+                "pixels": attributes.get("pixels"),
+            }
         ),
         first_index=first_index,
         device=attributes["device"],

@@ -22,6 +22,7 @@ from blursynth.shards.format import (
     RECORD,
     SCHEMA_VERSION,
     SUMS,
+    is_ours,
     sum_of_attributes,
     sums_of,
     tile_of,
@@ -101,6 +102,10 @@ class Writer:
         self.receipt: Receipt | None = None
 
     def __enter__(self) -> Writer:
+        """Raises `OSError` if the shard would take the place of a file that is none."""
+        place = self._job.path
+        if place.is_symlink() or (place.exists() and not is_ours(place)):
+            raise OSError(f"{place}: expected a shard, or nothing, got another file; move it elsewhere")
         with uninterrupted():
             self._disk = _Disk(str(self._part), "w+")
             self._file = h5py.File(self._disk, "w", libver=LIBRARY_VERSIONS, track_order=False)

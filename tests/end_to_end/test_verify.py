@@ -142,8 +142,8 @@ def test_shards_that_changed_places(copied, capsys):
     assert problems(folder, capsys) == {
         FIRST: [
             "its bytes differ from those of its receipt",
-            "expected a whole shard, got: the samples from 2 on, by its name from 0 on: it is in the place of another "
-            "shard; run python -m blursynth.verify --repair",
+            "expected a whole shard, got: the samples from 2 on, by its name they begin with 0: it lies in the "
+            "place of another shard; run python -m blursynth.verify --repair",
             f"has a receipt that cannot be used: expected the receipt of {FIRST}, got that of {SECOND}",
         ]
     }
