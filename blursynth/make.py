@@ -91,11 +91,8 @@ def make(args: argparse.Namespace) -> int:
         if moved is not None:
             command.warn(command.shown(f"moved the shards of another run into {moved}"))
         publish.remove_stale_parts(out)
-<<<<<<< HEAD
         for aside in folders.set_strangers_aside(out):
-            command.warn(command.shown(f"{aside}: was not written by blursynth; it was renamed to this"))
-=======
->>>>>>> wa
+            command.warn(command.shown(f"{aside}: was not written by blursynth, so it was renamed"))
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
             for receipt in processes.run(synthesis.fill, jobs, workers):

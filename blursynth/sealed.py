@@ -20,6 +20,7 @@ from blursynth.shards.receipt import Receipt
 from blursynth.shards.record import record_of
 from blursynth.shards.soundness import problems_of, weakness_of
 from blursynth.shards.writer import Job
+from blursynth.sources import Footage
 from isp.files import places
 from isp.rng import generator
 

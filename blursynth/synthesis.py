@@ -102,7 +102,7 @@ def fill(job: Job) -> Receipt:
             try:
                 sample = synthesise(clip, recipe, index, job.device)
             except Exception as problem:
-                if command.lacks_memory(problem):  # a matter of the machine: to skip would make sets differ between machines
+                if command.lacks_memory(problem):  # if it was skipped, sets would differ between machines
                     raise ValueError(f"sample {index} ({clip.name}): {command.memory_sentence(problem)}") from problem
                 if not isinstance(problem, ValueError | OSError):
                     raise

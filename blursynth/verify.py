@@ -74,7 +74,7 @@ def verify(args: argparse.Namespace) -> int:
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
         lines = [
             *(f"{name}: {'; '.join(wrong)}" for name, wrong in found.items()),
-            *(f"{path}: was not written by blursynth; it was renamed to this" for path in aside),
+            *(f"{path}: was not written by blursynth, so it was renamed" for path in aside),
             *(f"{name}: repaired" for name in repaired),
             *differing,
             *(f"note: {note}" for note in result["notes"]),

@@ -61,7 +61,9 @@ def _open_lock(path: Path) -> IO[str]:
 
 
 def _no_lock(path: Path) -> str:
-    return f"{path}: expected the lock of a folder of shards, got something else; move it away and run the command again"
+    return (
+        f"{path}: expected the lock of a folder of shards, got something else; move it away and run the command again"
+    )
 
 
 @contextmanager

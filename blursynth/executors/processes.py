@@ -59,7 +59,9 @@ def _stated(name: str) -> int | None:
     if text is None:
         return None
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise ValueError(f'{name}: expected a whole number of cores, at least 1, got "{text:.80}"; correct it or unset it')
+        raise ValueError(
+            f'{name}: expected a whole number of cores, at least 1, got "{text:.80}"; correct it or unset it'
+        )
     return int(text)
 
 

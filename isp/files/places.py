@@ -63,7 +63,9 @@ def check_folder(path: Path, expected: str = "a folder") -> None:
             found = place.stat()
         except (FileNotFoundError, NotADirectoryError) as cause:
             if place.is_symlink():
-                raise ValueError(f"{place}: expected {expected}, got a link that leads nowhere; check the path") from cause
+                raise ValueError(
+                    f"{place}: expected {expected}, got a link that leads nowhere; check the path"
+                ) from cause
             continue
         except (OSError, ValueError) as cause:
             reason = cause.strerror if isinstance(cause, OSError) else str(cause)
