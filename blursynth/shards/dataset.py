@@ -22,19 +22,7 @@ from blursynth.shards.epochs import Epochs
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
 
-if TYPE_CHECKING:
-    import h5py
-
 _MOST_OPEN_FILES = 64
-
-
-class _Returned(NamedTuple):
-    """An array that the reader returns, opened in one shard."""
-
-    name: str
-    dataset: h5py.Dataset
-    is_picture: bool
-    read: Callable[[np.ndarray], Tensor]
 
 
 class ShardDataset(Dataset[dict[str, Any]]):
@@ -154,25 +142,17 @@ class ShardDataset(Dataset[dict[str, Any]]):
     def _arrays_in(self, path: Path) -> list[_Returned]:
         """The arrays of a shard that are returned. Datasets are kept: opening one takes as long as reading a crop."""
         if path not in self._open:
-            file = shard.open_shard(path)
-            self._open[path] = (
-                file,
-                [
-                    _Returned(array.name, file[array.name], array.is_picture, array.read)
-                    for array in arrays.ARRAYS
-                    if array.read is not None and array.name in file
-                ],
-            )
+            self._open[path] = open_shard(path)
             if len(self._open) > _MOST_OPEN_FILES:
-                self._open.popitem(last=False)[1][0].close()
+                self._open.popitem(last=False)[1].close()
         self._open.move_to_end(path)
-        return self._open[path][1]
+        return self._open[path]
 
     def close(self) -> None:
         """Closes every file that this process opened; reading opens them again."""
         if self._opened_by == os.getpid():
             while self._open:
-                self._open.popitem()[1][0].close()
+                self._open.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1, "_locks": {}}
