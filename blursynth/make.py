@@ -93,7 +93,10 @@ def make(args: argparse.Namespace) -> int:
         publish.remove_stale_parts(out)
         for aside in folders.set_strangers_aside(out):
             command.warn(command.shown(f"{aside}: was not written by blursynth, so it was renamed"))
+        others = folders.other_versions(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
+        if jobs and others:
+            command.warn(command.shown(f"the shards here were made with {'; '.join(others)}"))
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
             for receipt in processes.run(synthesis.fill, jobs, workers):
                 advance(receipt.tried)
@@ -177,7 +180,7 @@ def _unusable(recipe: Recipe, clips: Sequence[Clip]) -> list[str]:
 
 
 def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: float, args: argparse.Namespace) -> int:
-    from blursynth.shards import contact_sheet
+    from blursynth.shards import contact_sheet, folders
 
     receipts = manifest["shards"]
     ratios = [(r["blur_psnr_db"], r["count"]) for r in receipts if r["blur_psnr_db"] is not None]
@@ -192,6 +195,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
         "saturated_share": round(sum(r["saturated_share"] * r["count"] for r in receipts) / pairs, 5) if pairs else 0.0,
         "seconds": round(seconds, 1),
         "out": str(out),
+        "versions": folders.versions_in(out),
     }
     if pairs:
         summary["contact_sheet"] = str(contact_sheet.write_contact_sheet(out))
@@ -206,6 +210,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "mean blur PSNR": "-" if summary["blur_psnr_db"] is None else f"{summary['blur_psnr_db']:.2f} dB",
             "saturated": f"{100 * summary['saturated_share']:.2f} %",
             "seconds": f"{seconds:.1f}",
+            "made by": ", ".join(f"{package} {' and '.join(each)}" for package, each in summary["versions"].items()),
             "shards in": out,
             "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }

@@ -13,7 +13,7 @@ from blursynth import synthesis
 from blursynth.executors import locks
 from blursynth.recipe import Recipe, bind
 from blursynth.shards import arrays, folders, publish
-from blursynth.shards.identity import Identity, identity_of, in_words
+from blursynth.shards.identity import Identity, identity_of, in_words, inputs_of
 from blursynth.shards.manifest import Manifest
 from blursynth.shards.reader import open_shard
 from blursynth.shards.receipt import Receipt
@@ -135,14 +135,14 @@ def _jobs(folder: SealedFolder, names: Collection[str], data: Path | None, devic
     recipe = folder.recipe()
     footage = recipe.source.open(data)
     _check_origin(folder, recipe, identity_of(recipe, footage.digest))
-    text = json.dumps(recipe.effective(), sort_keys=True)
+    text, inputs = json.dumps(recipe.effective(), sort_keys=True), inputs_of(recipe)
     jobs = []
     for name in names:
         receipt = folder.manifest.receipts[name]
         indices = range(receipt.first_index, receipt.first_index + receipt.tried)
         samples = tuple((index, footage.clips[index % len(footage.clips)]) for index in indices)
         on_error = "skip" if receipt.skipped else "stop"
-        jobs.append(Job(folder.shard(name), text, folder.manifest.identity, device, on_error, samples))
+        jobs.append(Job(folder.shard(name), text, folder.manifest.identity, inputs, device, on_error, samples))
     return jobs
 
 

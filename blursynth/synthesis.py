@@ -13,6 +13,7 @@ from blursynth import digests
 from blursynth.executors import locks, processes
 from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
+from blursynth.shards.identity import inputs_of
 from blursynth.shards.receipt import Receipt
 from blursynth.shards.writer import Job, Writer
 from blursynth.sources import Clip
@@ -89,11 +90,20 @@ def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> S
     return sample
 
 
+def _check_inputs(recipe: Recipe, job: Job) -> None:
+    """Raise `ValueError` if kernels, profiles or weights are not those that the run began with, before a shard is published."""
+    if inputs_of(recipe) != job.inputs:
+        raise ValueError(
+            f"{job.path.name}: expected the kernels, profiles and weights that were there when this run began, got others; "
+            "put them back and run the same command again, or choose another --out"
+        )
+
+
 def fill(job: Job) -> Receipt:
     """Make one shard and publish it.
 
     Raises `ValueError` for a source file that cannot be used (unless the recipe skips it) or needs more memory than there
-    is, `OSError` if the disk fails, `OrphanedError` if the process that started this worker is gone.
+    is, and if kernels, profiles or weights were replaced since the run began, `OSError` if the disk fails, `OrphanedError` if the process that started this worker is gone.
     """
     recipe = bind(json.loads(job.recipe), job.path.name)
     with one_thread(), locks.slice_lock(job.path.parent), Writer(job, recipe.bits) as out:
@@ -111,6 +121,7 @@ def fill(job: Job) -> Receipt:
                 out.skip(index, clip.name, str(problem))
                 continue
             out.add(sample, clip.digest)
+        _check_inputs(recipe, job)
     if out.receipt is None:
         raise AssertionError("a writer that finished without an error has a receipt")
     return out.receipt

@@ -136,6 +136,16 @@ def other_versions(folder: Path) -> list[str]:
     ]
 
 
+def versions_in(folder: Path) -> dict[str, list[str]]:
+    """Every version of the code and of each library that the shards in `folder` were made with, by package."""
+    found: dict[str, set[str]] = {}
+    for path in shards_in(folder):
+        with suppress(OSError), open_shard(path) as shard:
+            for package, then in shard.versions.items():
+                found.setdefault(package, set()).add(then)
+    return {package: sorted(found[package]) for package in sorted(found)}
+
+
 def _move_aside(folder: Path, owner: Identity) -> Path:
     stem = f"replaced-{owner.recipe[:8]}-{owner.seed}"
     attempts = (folder / (f"{stem}-{again}" if again else stem) for again in range(10_000))
@@ -216,7 +226,7 @@ def plan(
 
     Raises `ValueError` if a shard beyond `count`, which the manifest would list, is not a sound one of this run.
     """
-    text = json.dumps(recipe.effective(), sort_keys=True)
+    text, inputs = json.dumps(recipe.effective(), sort_keys=True), identities.inputs_of(recipe)
     per_shard = recipe.samples_per_shard
     wanted = range(-(-count // per_shard)) if numbers is None else sorted(numbers)
     if numbers is None:
@@ -228,7 +238,7 @@ def plan(
         if _samples_covered(path, identity) >= len(indices):
             continue
         samples = tuple((index, clips[index % len(clips)]) for index in indices)
-        jobs.append(Job(path, text, identity, device, recipe.on_error, samples))
+        jobs.append(Job(path, text, identity, inputs, device, recipe.on_error, samples))
     return jobs
 
 
