@@ -35,7 +35,9 @@ class SealedFolder:
     @staticmethod
     def open(path: Path) -> SealedFolder:
         """Read the manifest in `path`. Raises `ValueError` if it is not a finished folder of shards."""
-        return SealedFolder(path, Manifest.read(path))
+        manifest = Manifest.read(path)
+        manifest.check_places(path)
+        return SealedFolder(path, manifest)
 
     def recipe(self) -> Recipe:
         """The recipe that made it. Raises `RecipeError` if this machine lacks what the recipe needs."""

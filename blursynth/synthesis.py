@@ -103,7 +103,8 @@ def fill(job: Job) -> Receipt:
     """Make one shard and publish it.
 
     Raises `ValueError` for a source file that cannot be used (unless the recipe skips it) or needs more memory than there
-    is, and if kernels, profiles or weights were replaced since the run began, `OSError` if the disk fails, `OrphanedError` if the process that started this worker is gone.
+    is, and for kernels, profiles or weights that were replaced since the run began; `OSError` if the disk fails;
+    `OrphanedError` if the process that started this worker is gone.
     """
     recipe = bind(json.loads(job.recipe), job.path.name)
     with one_thread(), locks.slice_lock(job.path.parent), Writer(job, recipe.bits) as out:

@@ -39,7 +39,7 @@ class Manifest:
         """Read the manifest in `folder`.
 
         Raises `ValueError` if there is none, or one that no run has written: one that names a file outside the folder or
-        that is no shard, the same shard twice, or samples that a shard of that name cannot hold.
+        that is no shard, or the same shard twice.
         """
         path = folder / folders.MANIFEST
         try:
@@ -52,10 +52,28 @@ class Manifest:
         try:
             return _checked(folder, json.loads(content))
         except (ValueError, RecursionError) as problem:
-            raise ValueError(
-                f"{path}: expected the manifest of a folder of shards, got: {problem}; copy the folder again, or run "
-                "blursynth.make again, which writes the manifest anew"
-            ) from problem
+            raise ValueError(_foreign(path, problem)) from problem
+
+    def check_places(self, folder: Path) -> None:
+        """Raise `ValueError` if a shard is listed with samples that a shard of its name cannot hold."""
+        per_shard = self.recipe.get("samples_per_shard")
+        if not is_whole(per_shard) or not 1 <= per_shard <= MOST_SAMPLES:
+            raise ValueError(_foreign(folder / folders.MANIFEST, f"samples_per_shard {per_shard!r:.40}"))
+        for name, receipt in self.receipts.items():
+            first = (number_of(name) or 0) * per_shard
+            if receipt.first_index != first or receipt.tried > per_shard:
+                problem = (
+                    f"{name} with {receipt.tried} samples from {receipt.first_index} on, expected at most {per_shard} from "
+                    f"{first} on"
+                )
+                raise ValueError(_foreign(folder / folders.MANIFEST, problem))
+
+
+def _foreign(path: Path, problem: object) -> str:
+    return (
+        f"{path}: expected the manifest of a folder of shards, got: {problem}; copy the folder again, or run blursynth.make "
+        "again, which writes the manifest anew"
+    )
 
 
 def _checked(folder: Path, document: Any) -> Manifest:
@@ -79,19 +97,6 @@ def _checked(folder: Path, document: Any) -> Manifest:
         if receipt.shard in receipts:
             raise ValueError(f"{receipt.shard} twice")
         receipts[receipt.shard] = receipt
-    _check_samples(receipts, recipe.get("samples_per_shard"))
     if not all(is_whole(number) for number in document["skipped_files"].values()):
         raise ValueError("skipped_files that are not numbers")
     return Manifest(recipe, identity, receipts, document["skipped_files"])
-
-
-def _check_samples(receipts: Mapping[str, Receipt], per_shard: object) -> None:
-    if not isinstance(per_shard, int) or not 1 <= per_shard <= MOST_SAMPLES:
-        raise ValueError(f"samples_per_shard {per_shard!r:.40}")
-    for name, receipt in receipts.items():
-        first = (number_of(name) or 0) * per_shard
-        if receipt.first_index != first or receipt.tried > per_shard:
-            raise ValueError(
-                f"{name} with {receipt.tried} samples from {receipt.first_index} on, expected at most {per_shard} from "
-                f"{first} on"
-            )

@@ -324,8 +324,8 @@ def test_unusable_places(recipe_file, tmp_path, capsys):
     for arguments, said in [
         (["--data", str(tmp_path / "empty"), "--out", str(tmp_path / "out")], "expected images"),
         (["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")], "nothing there"),
-        (["--out", str(tmp_path / "file" / "out")], "Not a directory"),
-        (["--out", str(tmp_path / "file")], "File exists"),
+        (["--out", str(tmp_path / "file" / "out")], "expected a folder for the shards, got a file"),
+        (["--out", str(tmp_path / "file")], "expected a folder for the shards, got a file"),
     ]:
         assert make.main([*command, *arguments]) == 1
         error = capsys.readouterr().err
