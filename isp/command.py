@@ -107,8 +107,7 @@ def warn(text: str) -> None:
 def _write(name: str, text: str) -> None:
     stream = getattr(sys, name)
     try:
-        if text:  # some devices refuse to write even nothing
-            stream.write(text)
+        stream.write(text)
         stream.flush()
     except OSError as problem:
         # The interpreter flushes the stream again when it ends, and what is still to come goes nowhere.
@@ -161,12 +160,17 @@ class _Version(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Ends through `warn` and `say`, so that no argument, terminal or closed pipe disturbs it."""
+    """Writes through `say` and `warn`, so that no argument, terminal or closed pipe disturbs it."""
+
+    def print_help(self, file: Any = None) -> None:
+        say(self.format_help().rstrip("\n"))
+
+    def print_usage(self, file: Any = None) -> None:
+        warn(self.format_usage().rstrip("\n"))
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         if message:
             warn(message.rstrip("\n"))
-        _write("stdout", "")  # the help, which is still in the buffer
         sys.exit(status)
 
 

@@ -86,6 +86,7 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
         raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
     try:
         with path.open("rb") as file:
-            return file.read() if most is None else file.read(most)
+            # A buffer of `most` bytes would be allocated at once. Files of /proc say that their size is 0.
+            return file.read() if most is None else file.read(min(most, max(size, 1 << 16)))
     except OSError as cause:
         raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause
