@@ -108,8 +108,8 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
     camera = chosen.camera
     if camera.black is not None and camera.white is not None:
         return chosen
-    black = torch.full((1, 3), BLACK) if camera.black is None else camera.black
-    white = torch.tensor([WHITE]) if camera.white is None else camera.white
+    black = torch.full((1, 3), BLACK, device="cpu") if camera.black is None else camera.black
+    white = torch.tensor([WHITE], device="cpu") if camera.white is None else camera.white
     note = (
         f"{chosen.name} gives no levels; using black {float(black[0, 1]):g}, white {float(white[0]):g} "
         "(--black and --white set others)"
@@ -121,7 +121,7 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
 def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
     """Fill in those of iso, exposure_s, f_number and focal_mm that `camera` does not know."""
     values: dict[str, Any] = {
-        field: torch.tensor([value], dtype=torch.float32)
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
         for field, value in optics.items()
         if getattr(camera, field) is None
     }
@@ -131,17 +131,17 @@ def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
 def changed(camera: Camera, overrides: Overrides) -> Camera:
     """Apply `overrides` to the camera of one shot. Raises `ValueError` if white would not be above black."""
     values: dict[str, Any] = {
-        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32)
+        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32, device="cpu")
         for field in (*OPTICS, "white")
         if getattr(overrides, field) is not None
     }
     if overrides.white_balance is not None:
         red, blue = overrides.white_balance
-        values["white_balance"] = torch.tensor([[red, 1.0, blue]])
+        values["white_balance"] = torch.tensor([[red, 1.0, blue]], device="cpu")
     if overrides.matrix is not None:
-        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)]), "xyz_to_sensor": None}
+        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)], device="cpu"), "xyz_to_sensor": None}
     if overrides.black is not None:
-        values["black"] = torch.tensor([overrides.black]).expand(1, 3).clone()
+        values["black"] = torch.tensor([overrides.black], device="cpu").expand(1, 3).clone()
     if overrides.cfa is not None:
         values["cfa"] = (overrides.cfa,)
     return _checked(dataclasses.replace(camera, **values))

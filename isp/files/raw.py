@@ -106,7 +106,11 @@ def examine(path: str | Path) -> Examination:
     if sensor is None:
         return Examination(tuple(findings), model, orientation, optics, None)
     raw, known = sensor
-    known |= {field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None}
+    known |= {
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
+        for field, value in optics.items()
+        if value is not None
+    }
     warnings = [f"{path}: {finding.text}" for finding in findings if finding.severity == "warning"]
     image = RawImage(raw, Camera(name=(model or "unknown",), **known), orientation or 1, model, tuple(warnings))
     return Examination(tuple(findings), model, orientation, optics, image)
@@ -193,10 +197,10 @@ def _sensor(
     sensor_to_linear, xyz_to_sensor = matrices
     known = {
         "cfa": (pattern,),
-        "white_balance": torch.tensor([gains], dtype=torch.float32),
+        "white_balance": torch.tensor([gains], dtype=torch.float32, device="cpu"),
         "sensor_to_linear": sensor_to_linear.float()[None],
         "xyz_to_sensor": None if xyz_to_sensor is None else xyz_to_sensor.float()[None],
-        "black": torch.tensor([black], dtype=torch.float32),
-        "white": torch.tensor([float(opened.white_level)], dtype=torch.float32),
+        "black": torch.tensor([black], dtype=torch.float32, device="cpu"),
+        "white": torch.tensor([float(opened.white_level)], dtype=torch.float32, device="cpu"),
     }
     return (raw, known), findings
