@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from blursynth.digests import digests_of, joined
+from blursynth.digests import digests_of
 from isp.files import photographs
 from isp.files.pictures import IMAGE_SUFFIXES, Picture, read_image
 
@@ -306,7 +306,7 @@ def _footage(groups: Iterable[_Files], skipped: dict[str, int], default_count: i
     clips, whole = [], hashlib.sha256()
     for files in ordered:
         each = [digests[path] for path in files.paths()]
-        clip = Clip(files, joined(each))
+        clip = Clip(files, each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest())
         whole.update(os.fsencode(f"{clip.name}\0{clip.digest}\n"))
         clips.append(clip)
     return Footage(tuple(clips), skipped, default_count, whole.hexdigest())

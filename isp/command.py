@@ -94,28 +94,30 @@ def _open_streams() -> None:
 def say(text: str) -> None:
     """Write lines on stdout, with every character `shown`. If nobody reads any more (`| head`), they are dropped.
 
-    Raises `OSError` if they cannot be written for another reason, such as a full disk.
+    Ends the command with `BAD_DATA` if they cannot be written for another reason, such as a full disk.
     """
-    _write("stdout", "".join(f"{shown(line)}\n" for line in text.split("\n")))
+    _write("stdout", text)
 
 
 def warn(text: str) -> None:
     """Write lines on stderr, with every character `shown`. If they cannot be written, they are dropped."""
-    _write("stderr", "".join(f"{shown(line)}\n" for line in text.split("\n")))
+    _write("stderr", text)
 
 
 def _write(name: str, text: str) -> None:
+    lines = "\n".join(map(shown, text.split("\n")))
     stream = getattr(sys, name)
     try:
-        stream.write(text)
+        stream.write(f"{lines}\n")
         stream.flush()
     except OSError as problem:
         # The interpreter flushes the stream again when it ends, and what is still to come goes nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-        if name == "stdout" and not isinstance(problem, ConnectionError):
-            raise OSError(problem.errno, problem.strerror, "standard output") from problem
+        if name == "stdout" and not isinstance(problem, ConnectionError):  # such as a full disk behind `> report.txt`
+            warn(f"stdout: {problem.strerror}; what was written there is not whole, run the command again elsewhere")
+            raise SystemExit(BAD_DATA) from problem
 
 
 _DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder text on a screen

@@ -28,9 +28,8 @@ def inside(folder: Path, name: object, listed_in: object) -> Path:
 
 
 _KINDS = {
-    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
+    stat.S_IFBLK: "a device", stat.S_IFREG: "a file",
 }  # fmt: skip
 
 
@@ -86,7 +85,7 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
         raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
     try:
         with path.open("rb") as file:
-            # A buffer of `most` bytes would be allocated at once. Files of /proc say that their size is 0.
-            return file.read() if most is None else file.read(min(most, max(size, 1 << 16)))
+            # A read of `most` bytes would take that much memory before it reads any.
+            return file.read(size)
     except OSError as cause:
         raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause

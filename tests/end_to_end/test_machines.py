@@ -183,7 +183,7 @@ def test_output_that_cannot_be_written(unbuffered, commands, shards, contents, t
     for name in ("make", "inspect", "help"):
         end = ended(table[name], "> /dev/full", {"PYTHONUNBUFFERED": unbuffered})
         assert (end.code, end.in_order) == (1, True), end
-        assert "standard output: No space left on device" in end.err
+        assert "stdout: No space left on device; what was written there is not whole" in end.err
     assert contents(tmp_path / "place" / "alone") == contents(shards())
     end = ended(["blursynth.make", "--no-such-option"], "> /dev/full")
     assert end.code == 2

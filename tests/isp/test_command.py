@@ -388,7 +388,7 @@ def test_help_that_nobody_reads(body: str, code: int, unbuffered: str) -> None:
 def test_output_that_cannot_be_written() -> None:
     ended = run_door("command.say('x')", shell="> /dev/full")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("standard output: No space left on device; ")
+    assert ended.stderr.startswith("stdout: No space left on device; what was written there is not whole")
     assert ended.stderr.count("\n") == 1
     assert run_door("command.warn('x')", shell="2> /dev/full").returncode == 7
 
