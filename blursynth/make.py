@@ -156,7 +156,7 @@ def _report_check(
     else:
         command.say(
             f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of "
-            f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}"
+            f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {command.shown(str(out))}"
         )
         for kind, number in footage.skipped.items():
             command.say(command.shown(f"  left out: {number} x {kind}"))

@@ -412,19 +412,25 @@ def test_shards_that_changed_places_are_named_and_repaired(copied, shards, conte
     assert contents(folder) == contents(shards())
 
 
-def test_names_that_a_terminal_would_obey_are_shown(copied, tmp_path, capsys):
+def test_names_that_a_terminal_would_obey_are_shown(copied, recipe_file, tmp_path, capsys):
     folder = copied().rename(tmp_path / "a\x1b[2J\nb\x9bc")
-    (folder / FIRST).unlink()
+    (folder / FIRST).write_text("my thesis")
     for main, arguments in (
         (verify.main, [str(folder)]),
         (verify.main, [str(folder / "no")]),
         (inspect.main, [str(folder)]),
         (inspect.main, [str(folder / "no")]),
         (verify.main, [str(folder), "--repair"]),
+        (make.main, ["--recipe", recipe_file(), "--out", str(folder), "--count", "5", "--workers", "0"]),
+        (make.main, ["--recipe", recipe_file(), "--out", str(folder), "--count", "5", "--check"]),
+        (inspect.main, [str(folder)]),
     ):
-        main(arguments)
+        code = main(arguments)
         out, err = capsys.readouterr()
         assert all(character == "\n" or character.isprintable() for character in out + err)
+        if code == 0:  # what is said of a name stays on its line
+            assert r"a\x1b[2J\nb\x9bc" in out
+            assert not any(line.startswith("b") for line in out.splitlines())
 
 
 def test_an_older_format_is_noted_and_no_error(tmp_path, capsys):
