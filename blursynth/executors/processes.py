@@ -43,12 +43,15 @@ def usable_cores() -> int:
     """How many cores this process may use; at least 1.
 
     It is the least of the machine's cores, CPU affinity (taskset, cpusets), the CPU quota of a container, SLURM's
-    allotment, and LOKY_MAX_CPU_COUNT. Raises `ValueError` if a variable does not hold a whole number of at least 1.
+    allotment, and LOKY_MAX_CPU_COUNT; without shared memory for worker processes it is 1. Raises `ValueError` if a variable
+    does not hold a whole number of at least 1.
     """
-    from joblib import cpu_count
-
     stated = [_stated(name) for name in (_CEILING, *_ALLOTMENTS)]
     allotted = next((cores for cores in stated[1:] if cores is not None), None)
+    if _missing_for_workers():
+        return 1
+    from joblib import cpu_count
+
     found: int = cpu_count()
     return found if allotted is None else min(found, allotted)
 
@@ -65,16 +68,33 @@ def _stated(name: str) -> int | None:
     return int(text)
 
 
+def _missing_for_workers() -> str:
+    """What worker processes lack on this machine; "" if nothing. Their locks lie in shared memory."""
+    import multiprocessing
+
+    try:
+        multiprocessing.Semaphore()
+    except (ImportError, OSError) as problem:  # /dev/shm is missing, or may not be written to
+        return str(problem)
+    return ""
+
+
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Yield the results of `function` over `tasks` as they arrive; with 0 workers or 1, this process does the work.
 
-    Raises what `function` raises, and `WorkerDiedError` if a worker is killed.
+    Raises what `function` raises, `WorkerDiedError` if a worker is killed, and `ChildProcessError` if this machine has no
+    shared memory for workers.
     """
     workers = min(workers, len(tasks))
     yield from map(function, tasks) if workers <= 1 else _in_processes(function, tasks, workers)
 
 
 def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    if missing := _missing_for_workers():
+        raise ChildProcessError(
+            f"{workers} worker processes: expected shared memory for their locks (/dev/shm), got: {missing}; mount it, or "
+            "give --workers 0"
+        )
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError

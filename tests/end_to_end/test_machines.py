@@ -161,7 +161,7 @@ def main(argv=None):
     return 0 if all(number for each in found for number in each) else 1
 
 if __name__ == "__main__":
-    os._exit(main())
+    sys.exit(main())
 """
 
 

@@ -58,6 +58,19 @@ def test_a_worker_that_cannot_begin():
         list(processes.run(repr, [Unreadable(), Unreadable()], 2))
 
 
+def test_a_machine_without_shared_memory(monkeypatch):
+    import multiprocessing
+
+    def refuse():
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing, "Semaphore", refuse)
+    with pytest.raises(ChildProcessError, match=r"^2 worker processes: expected shared memory .* give --workers 0$"):
+        list(processes.run(abs, [-1, -2], 2))
+    assert list(processes.run(abs, [-1, -2], 0)) == [1, 2]
+    assert processes.usable_cores() == 1
+
+
 def test_results_that_nobody_waits_for():
     results = processes.run(abs, list(range(100)), 2)
     assert next(results) in range(100)
