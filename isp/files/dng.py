@@ -32,8 +32,9 @@ _TAG = {name: tag for tag, name in _NAMES.items()}
 _DAYLIGHT = (0.3127, 0.3290)  # D65
 # The temperatures in kelvin of the EXIF light sources for which a matrix may hold. Source: dng2021, chapter 6
 _KELVIN = {
-    1: 5500.0, 2: 4150.0, 3: 2850.0, 4: 5500.0, 9: 5500.0, 10: 6500.0, 11: 7500.0, 12: 6400.0, 13: 5050.0, 14: 4150.0, 15: 3525.0, 16: 2925.0,
-    17: 2850.0, 18: 5500.0, 19: 6500.0, 20: 5500.0, 21: 6500.0, 22: 7500.0, 23: 5000.0, 24: 3200.0,
+    1: 5500.0, 2: 4150.0, 3: 2850.0, 4: 5500.0, 9: 5500.0, 10: 6500.0, 11: 7500.0, 12: 6400.0, 13: 5050.0, 14: 4150.0,
+    15: 3525.0, 16: 2925.0, 17: 2850.0, 18: 5500.0, 19: 6500.0, 20: 5500.0, 21: 6500.0, 22: 7500.0, 23: 5000.0,
+    24: 3200.0,
 }  # fmt: skip
 
 
@@ -97,7 +98,8 @@ def read(data: bytes | mmap, first: tiff.Page, main: tiff.Page) -> Statements | 
         return None
     height, width = main.get("height", (0,))[0], main.get("width", (0,))[0]
     active = _active(tags, height, width)
-    tile, rows, columns = _black(tags, active)
+    # A file with several values in each pixel is refused for that; its levels have another form.
+    tile, rows, columns = _black(tags, active) if main["channels"] == (1,) else (None, np.zeros(1), np.zeros(1))
     layout, exposure = tags.numbers("CFALayout", 1), tags.numbers("BaselineExposure", 1)
     return Statements(
         size=(height, width),

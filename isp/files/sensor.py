@@ -84,6 +84,8 @@ def judged(
     black = _black(decoded, stated)
     on_data = soundness.data(raw, (black.least(),), container.page, container.size)
     levels, on_levels = _levels(raw, pattern, black, decoded.white)
+    if container.page is None and not decoded.xyz_to_sensor.any() and not decoded.to_linear.any():
+        given_matrix = None  # LibRaw guesses the layout of such a file from its size, and every value with it
     matrix, on_matrix = _matrix(decoded, stated, given_matrix)
     gains, on_gains = given_gains or _gains(decoded, stated)
     findings += [on_data, *on_levels, on_matrix, on_gains]
@@ -174,6 +176,9 @@ def _levels(raw: Mosaic, pattern: str, black: Black, white: float) -> tuple[_Lev
     if not black.fits(white):
         shown = f"{black.least():g} to {black.most():g} site by site"
     is_sound, findings = histogram.levels(counts, black, shown, clipped)
+    if on_clipping:
+        # What lies above the lowered white is part of what that says.
+        findings = [finding for finding in findings if (finding.topic, finding.severity) != ("white", "warning")]
     findings += on_clipping
     return (_Levels(colours, clipped) if is_sound else None), findings
 
@@ -223,8 +228,9 @@ def _gains_of_pixels(listed: Sequence[Opcode]) -> tuple[list[Gain], list[Finding
     if gains:
         extremes = [gain.least_and_most() for gain in gains]
         least, most = min(least for least, _ in extremes), max(most for _, most in extremes)
-        text = f"{_counted(applied)}: gains of {least:.3g} to {most:.3g}, applied as in the camera's picture"
-        findings.append(Finding("opcodes", "ok", text))
+        text = f"{_counted(applied)}: gains of {least:.3g} to {most:.3g} for its pixels, applied as in the camera's picture"
+        consequence = f"gains of up to {most:.3g} applied to its pixels and their noise"
+        findings.append(Finding("opcodes", "warning", f"{text}; noise grows with them", consequence))
     if left_out:
         text = f"it asks for {_counted(left_out)}, not applied here; the camera's picture may have it applied"
         findings.append(Finding("opcodes", "warning", text, f"{_counted(left_out)} not applied"))
