@@ -142,14 +142,6 @@ def _empty(raw: Raw) -> float:
 # ---------------------------------------------------------------- the sensor
 
 
-def given_matrix(rows: Sequence[Sequence[float]]) -> tuple[Float[Tensor, "3 3"], Finding]:
-    """Return (the caller's `sensor_to_linear`, in float64; the finding on it). Raises `ValueError` if it is singular."""
-    found = torch.tensor([list(row) for row in rows], dtype=torch.float64)
-    if found.shape != (3, 3) or not bool(torch.isfinite(found).all()) or abs(float(torch.linalg.det(found))) < 1e-6:
-        raise ValueError(f"matrix: expected an invertible 3x3, got {found.tolist()}; check the values")
-    return found, Finding("matrix", "ok", "given by the caller (sensor_to_linear)")
-
-
 def matrix(
     xyz_to_sensor: np.ndarray, to_linear: np.ndarray
 ) -> tuple[tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"] | None] | None, Finding]:
@@ -176,16 +168,6 @@ def matrix(
 
 
 # ---------------------------------------------------------------- white balance
-
-
-def given_gains(gains: Sequence[float]) -> tuple[tuple[float, float, float], Finding]:
-    """Return (the caller's gains of red, green and blue, with green 1; the finding on them).
-
-    Raises `ValueError` unless they are three finite numbers above 0.
-    """
-    if len(gains) != 3 or not all(math.isfinite(gain) and gain > 0 for gain in gains):
-        raise ValueError(f"white balance: expected three gains above 0, got {list(gains)}; check the values")
-    return _green_1(gains), Finding("white balance", "ok", f"{_text(_green_1(gains))} given by the caller")
 
 
 def white_balance(
