@@ -144,9 +144,9 @@ def _matrix(
     # LibRaw guesses the layout of files without a header from their size; one without a matrix may be anything.
     if given is not None and (is_known or container.page is not None):
         return (given, None), Finding("matrix", "ok", "given by the caller (sensor_to_linear)")
-    if stated is not None and stated.white_xy and to_linear.any():
+    if stated is not None and stated.white_xy and stated.calibrations and to_linear.any():
         try:
-            to_linear = white_point.without_light(to_linear, stated.white_xy).numpy()
+            to_linear = white_point.without_light(to_linear, stated.white_xy, stated.calibrations).numpy()
         except (ValueError, RuntimeError):
             to_linear = np.zeros((3, 3))  # unknown
     return soundness.matrix(decoded.xyz_to_sensor, to_linear)
@@ -165,7 +165,7 @@ def _gains(decoded: Decoded, stated: dng.Statements | None, given: Gains | None)
         daylight = white_point.gains_of_light(stated.calibrations) or unknown
         if not stated.neutral:
             as_shot = white_point.gains_of_light(stated.calibrations, stated.white_xy) or unknown
-    return soundness.white_balance(as_shot, daylight, stated.analog_balance)
+    return soundness.white_balance(as_shot, daylight, stated.analog_balance or (1.0, 1.0, 1.0))
 
 
 # ---------------------------------------------------------------- levels

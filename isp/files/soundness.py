@@ -171,16 +171,21 @@ def matrix(
 
 
 def white_balance(
-    as_shot: Sequence[float], daylight: Sequence[float], analog: Sequence[float] = ()
+    as_shot: Sequence[float], daylight: Sequence[float], analog: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[tuple[float, float, float] | None, Finding]:
     """Return (gains with green 1, or None if there are no usable ones; the finding on them).
 
-    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right. Equal gains are right if the
-    colours were balanced before they were digitised: if a DNG states for that different `analog` gains.
+    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right. They are judged together with
+    the `analog` gains by which a DNG was balanced before it was digitised.
     """
-    trouble, no_daylight = _trouble(as_shot, daylight), _trouble(daylight, daylight)
-    if trouble == _ALL_THE_SAME and analog and _trouble(analog, analog) is None:
-        return (1.0, 1.0, 1.0), Finding("white balance", "ok", f"1 1 1, balanced in hardware by {_text(analog)}")
+    if not all(math.isfinite(gain) and gain > 0 for gain in analog):
+        analog = (1.0, 1.0, 1.0)
+    in_all, in_daylight = (
+        [gain * before for gain, before in zip(gains, analog, strict=True)] for gains in (as_shot, daylight)
+    )
+    trouble, no_daylight = _trouble(in_all, in_daylight), _trouble(in_daylight, in_daylight)
+    if _trouble(as_shot, as_shot) == _ALL_THE_SAME and _trouble(analog, analog) is None:
+        trouble = None  # that is what balancing before digitising is for
     if not trouble:
         gains = _green_1(as_shot)
         also = "" if no_daylight else f"; daylight {_text(_green_1(daylight))}"

@@ -66,20 +66,22 @@ def _kelvin(x: float, y: float) -> float:
     return min(max(449 * n**3 + 3525 * n**2 + 6823.3 * n + 5520.33, 1000.0), 50000.0)
 
 
-def without_light(to_linear: np.ndarray, xy: Sequence[float]) -> Float[Tensor, "3 3"]:
+def without_light(
+    to_linear: np.ndarray, xy: Sequence[float], calibrations: Sequence[Calibration]
+) -> Float[Tensor, "3 3"]:
     """Return LibRaw's matrix from sensor to linear RGB without the light that AsShotWhiteXY folds into it.
 
-    LibRaw multiplies the columns of xyz_to_sensor by the light's XYZ, relative to D65. The rows of the result sum to 1.
+    If it takes the only matrix of a file, LibRaw multiplies the columns of xyz_to_sensor by the light's XYZ, relative to
+    D65; if it chooses between two, it does not. The matrices of the file tell which. The rows of the result sum to 1.
     Raises `ValueError` for a light or a matrix that cannot be undone.
     """
     x, y = xy
-    xyz = torch.tensor([x, y, 1 - x - y], dtype=torch.float64) / torch.tensor(
-        [0.95047, 1.0, 1.08883], dtype=torch.float64
-    )
+    xyz = torch.tensor([x, y, 1 - x - y], dtype=torch.float64) / torch.tensor([0.95047, 1.0, 1.08883]).double()
     to_xyz = torch.tensor(color.LINEAR_TO_XYZ, dtype=torch.float64)
     rows = torch.from_numpy(to_linear.astype(np.float64))
     if not bool((xyz > 0).all()) or abs(float(torch.linalg.det(rows))) < 1e-9:
         raise ValueError(f"a light of the chromaticity {x:g}, {y:g}")
     to_sensor = torch.linalg.inv(rows) @ torch.linalg.inv(to_xyz) @ torch.diag(1 / xyz) @ to_xyz
-    matrix: Tensor = torch.linalg.inv(to_sensor / to_sensor.sum(1, keepdim=True))
-    return matrix
+    undone: Tensor = torch.linalg.inv(to_sensor / to_sensor.sum(1, keepdim=True))
+    expected = [color.matrix_from_libraw(calibration.xyz_to_sensor) for calibration in calibrations]
+    return min((rows, undone), key=lambda matrix: min(float((matrix - other).abs().max()) for other in expected))
