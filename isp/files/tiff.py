@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
+from typing import Any
 
 Page = dict[str, tuple[int, ...]]
 
@@ -127,7 +128,7 @@ class _Reader:
         (self.first,) = self._unpack(self._offset, 8 if big else 4)
         self._left = 2 * _MOST_VALUES
 
-    def _unpack(self, form: str, at: int) -> tuple[int, ...]:
+    def _unpack(self, form: str, at: int) -> tuple[Any, ...]:
         # Offsets are as large as 64 bits hold; struct itself would raise types of its own.
         if at + struct.calcsize(self._order + form) > len(self._data):
             raise ValueError("the file ends early")
@@ -170,7 +171,7 @@ class _Reader:
             raise ValueError(f"a tag of the type {field.kind}")
         return tuple(map(float, self._values(field, _NUMBERS[field.kind])))
 
-    def _values(self, field: Field, code: str) -> tuple[int, ...]:
+    def _values(self, field: Field, code: str) -> tuple[Any, ...]:
         if field.count > _MOST_VALUES:
             raise ValueError(f"a tag of {field.count} values")
         self._left -= field.count
