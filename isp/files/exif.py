@@ -41,7 +41,7 @@ def read_tags(path: Path) -> tuple[Mapping[str, Any], list[str]]:
 
     Raises `FileNotFoundError` for a missing file, `ValueError` for an unreadable one.
     """
-    if check_regular(path, "a readable file") == 0:
+    if check_regular(path) == 0:
         return {}, []
     try:
         with path.open("rb") as file:
