@@ -62,6 +62,7 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
         raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
     try:
         with path.open("rb") as file:
-            return file.read() if most is None else file.read(most)
+            # A read of `most` bytes would take that much memory before it reads any.
+            return file.read(size)
     except OSError as cause:
         raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause

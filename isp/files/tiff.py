@@ -21,7 +21,8 @@ _RATIONALS = {5: "I", 10: "i"}  # a numerator and a denominator
 _BYTES = {1: "B", 2: "B", 6: "b", 7: "B"}
 _TAGS = {
     254: "subfile", 256: "width", 257: "height", 258: "bits", 259: "compression", 262: "colours", 273: "offsets",
-    277: "channels", 279: "counts", 284: "planes", 324: "tiles", 325: "tile_counts", 330: "directories", 339: "format",
+    277: "channels", 278: "rows", 279: "counts", 284: "planes", 324: "tiles", 325: "tile_counts", 330: "directories",
+    339: "format",
 }  # fmt: skip
 _DEFAULTS = {
     "subfile": (0,), "bits": (1,), "compression": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,),
