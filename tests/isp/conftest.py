@@ -56,7 +56,7 @@ def write_dng(
     raw,
     cfa: str = "RGGB",
     *,
-    black: Sequence[float] = (100, 110, 110, 120),
+    black: Sequence[float] = (100, 103, 103, 106),
     white: int = 4000,
     neutral: Sequence[float] | None = (0.5, 1, 0.625),
     matrix: Sequence[float] | None = XYZ_TO_SENSOR,

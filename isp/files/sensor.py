@@ -1,0 +1,238 @@
+"""From the values of LibRaw and the tags of a DNG to a mosaic and the fields of its `Camera`, with findings on each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt16
+from torch import Tensor
+
+from isp.files import dng, filters, histogram, mosaic, soundness, tiff
+from isp.files.findings import Finding
+from isp.files.mosaic import Black
+from isp.files.opcodes import MOST_GAINS, Gain, Opcode, Window, gain_of
+
+Mosaic = UInt16[np.ndarray, "h w"]
+Gains = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file of `size` bytes says without LibRaw: the directory of its RAW data, if it is a TIFF, and its DNG tags."""
+
+    size: int
+    page: tiff.Page | None = None
+    stated: dng.Statements | None = None
+    is_foveon: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What LibRaw says of a file.
+
+    raw        the visible area
+    whole      height and width of the recorded area, in which the visible one begins at `top` and `left`
+    sites      the numbers of the colours of the first `filters.PERIOD` sites each way, which `letters` name; None if the
+               file has no mosaic of colours
+    blacks     the level of each of these numbers
+    to_linear  LibRaw's matrix from white-balanced sensor RGB; 0 if it is unknown, as `xyz_to_sensor` is
+    """
+
+    raw: np.ndarray
+    whole: tuple[int, int]
+    top: int
+    left: int
+    sites: np.ndarray | None
+    letters: str
+    blacks: tuple[float, ...]
+    white: float
+    xyz_to_sensor: np.ndarray
+    to_linear: np.ndarray
+    as_shot: tuple[float, ...]
+    daylight: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Levels:
+    black: Gains
+    white: float
+
+
+def judged(
+    decoded: Decoded,
+    container: Container,
+    given_gains: tuple[Gains, Finding] | None,
+    given_matrix: tuple[Float[Tensor, "3 3"], Finding] | None,
+) -> tuple[tuple[Mosaic, dict[str, Any]] | None, list[Finding]]:
+    """Return ((the visible mosaic, the fields of its `Camera`), or None if a finding is fatal; the findings).
+
+    What is given goes before what the file says. Raises `ValueError` for pixels of another type than 16 bits.
+    """
+    raw = decoded.raw
+    if raw.ndim not in (2, 3) or raw.dtype != np.uint16:
+        raise ValueError(f"pixels of the type {raw.dtype}")
+    stated, findings = _stated(decoded, container.stated)
+    pattern, on_pattern = _pattern(decoded, stated, container.is_foveon)
+    findings.append(on_pattern)
+    if pattern is None:
+        colours = raw if raw.ndim == 2 else raw[..., :3]  # the fourth colour of a linear file is always 0
+        return None, [*findings, soundness.data(colours, (0.0,), container.page, container.size)]
+    black = _black(decoded, stated)
+    on_data = soundness.data(raw, (black.least(),), container.page, container.size)
+    levels, on_levels = _levels(raw, pattern, black, decoded.white)
+    matrix, on_matrix = _matrix(decoded, stated, given_matrix)
+    gains, on_gains = given_gains or _gains(decoded, stated)
+    findings += [on_data, *on_levels, on_matrix, on_gains]
+    if on_data.severity == "fatal" or levels is None or matrix is None or gains is None:
+        return None, findings
+    raw, levels, on_correction = _corrected(decoded, pattern, black, levels, stated)
+    sensor_to_linear, xyz_to_sensor = matrix
+    known = {
+        "cfa": (pattern,),
+        "white_balance": torch.tensor([gains], dtype=torch.float32),
+        "sensor_to_linear": sensor_to_linear.float()[None],
+        "xyz_to_sensor": None if xyz_to_sensor is None else xyz_to_sensor.float()[None],
+        "black": torch.tensor([levels.black], dtype=torch.float32),
+        "white": torch.tensor([levels.white], dtype=torch.float32),
+    }
+    return (raw, known), findings + on_correction
+
+
+def _stated(decoded: Decoded, stated: dng.Statements | None) -> tuple[dng.Statements | None, list[Finding]]:
+    """Return (what the DNG states about the mosaic that LibRaw gives; the findings on that)."""
+    if stated is None:
+        return None, []
+    if stated.size != decoded.whole:
+        sizes = "its directory describes {}x{} pixels, but LibRaw reads {}x{}".format(*stated.size, *decoded.whole)
+        return None, [Finding("DNG", "warning", f"{sizes}; its DNG tags are ignored", "DNG tags ignored")]
+    height, width = decoded.raw.shape[:2]
+    return stated, dng.remarks(stated, height, width)
+
+
+def _pattern(decoded: Decoded, stated: dng.Statements | None, is_foveon: bool) -> tuple[str | None, Finding]:
+    if decoded.sites is None:
+        return None, filters.absent(1 if decoded.raw.ndim == 2 else 3, is_foveon)
+    if stated is not None and stated.cells is not None:
+        top, left = decoded.top - stated.active[0], decoded.left - stated.active[1]
+        return filters.pattern_of_dng(stated.cells, stated.layout, top, left)
+    return filters.pattern_of_libraw(decoded.sites, decoded.letters)
+
+
+# ---------------------------------------------------------------- colours
+
+
+def _matrix(
+    decoded: Decoded, stated: dng.Statements | None, given: tuple[Float[Tensor, "3 3"], Finding] | None
+) -> tuple[tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"] | None] | None, Finding]:
+    if given is not None:
+        return (given[0], None), given[1]
+    to_linear = decoded.to_linear
+    if stated is not None and stated.white_xy and to_linear.any():
+        try:
+            to_linear = dng.without_light(to_linear, stated.white_xy).numpy()
+        except (ValueError, RuntimeError):
+            to_linear = np.zeros((3, 3))  # unknown
+    return soundness.matrix(decoded.xyz_to_sensor, to_linear)
+
+
+def _gains(decoded: Decoded, stated: dng.Statements | None) -> tuple[Gains | None, Finding]:
+    as_shot, daylight = decoded.as_shot, decoded.daylight
+    if stated is None:
+        return soundness.white_balance(as_shot, daylight)
+    if stated.white_xy:
+        # LibRaw's daylight is then the light of the shot.
+        unknown = (0.0, 0.0, 0.0)
+        daylight = dng.gains_of_light(stated.calibrations) or unknown
+        if not stated.neutral:
+            as_shot = dng.gains_of_light(stated.calibrations, stated.white_xy) or unknown
+    return soundness.white_balance(as_shot, daylight, stated.analog_balance)
+
+
+# ---------------------------------------------------------------- levels
+
+
+def _black(decoded: Decoded, stated: dng.Statements | None) -> Black:
+    assert decoded.sites is not None, "only mosaics have levels"
+    height, width = decoded.raw.shape
+    black = None if stated is None else stated.black(decoded.top, decoded.left, height, width)
+    if black is not None:
+        return black
+    cell = [[decoded.blacks[number] for number in row] for row in decoded.sites[:2, :2].tolist()]
+    return mosaic.uniform(cell, height, width)
+
+
+def _levels(raw: Mosaic, pattern: str, black: Black, white: float) -> tuple[_Levels | None, list[Finding]]:
+    """Return (the levels of the mosaic as recorded, or None if they cannot be right; the findings on them)."""
+    counts = histogram.counts_of(raw)
+    clipped, on_clipping = histogram.white_of(raw, counts, pattern, black, white)
+    colours = black.of_colours(pattern)
+    shown = " ".join(f"{level:.6g}" for level in colours)
+    if not black.fits(white):
+        shown = f"{black.least():g} to {black.most():g} site by site"
+    is_sound, findings = histogram.levels(counts, black, shown, clipped)
+    findings += on_clipping
+    return (_Levels(colours, clipped) if is_sound else None), findings
+
+
+# ---------------------------------------------------------------- what a Camera cannot hold
+
+
+def _corrected(
+    decoded: Decoded, pattern: str, black: Black, levels: _Levels, stated: dng.Statements | None
+) -> tuple[Mosaic, _Levels, list[Finding]]:
+    """Return (the mosaic, as recorded unless it needs a correction that a `Camera` cannot hold; its levels; findings)."""
+    gains, findings = _gains_of_pixels(() if stated is None else stated.opcodes)
+    reasons = [] if black.fits(levels.white) else ["black levels that differ from site to site"]
+    reasons += ["gains for its pixels"] if gains else []
+    if not reasons:
+        return decoded.raw, levels, findings
+    top, left, bottom, right = (0, 0, *decoded.whole) if stated is None else stated.active
+    window = Window(
+        top=decoded.top - top,
+        left=decoded.left - left,
+        height=bottom - top,
+        width=right - left,
+        colours=mosaic.colours_of(pattern),
+    )
+    raw = mosaic.at_common_levels(decoded.raw, black, levels.white, gains, window)
+    text = f"it has {' and '.join(reasons)}, so they are applied; black is now {mosaic.BLACK:g}, white {mosaic.WHITE:g}"
+    common = _Levels((mosaic.BLACK,) * 3, mosaic.WHITE)
+    return raw, common, [*findings, Finding("correction", "ok", text)]
+
+
+def _gains_of_pixels(listed: Sequence[Opcode]) -> tuple[list[Gain], list[Finding]]:
+    """Return (the gains among the opcodes of a DNG; the findings on all of them)."""
+    gains: list[Gain] = []
+    applied, left_out = [], []
+    for opcode in listed:
+        name = f"OpcodeList{opcode.place} {opcode.name}"
+        try:
+            gain = gain_of(opcode)
+        except ValueError as cause:
+            name, gain = f"{name} ({cause})", None
+        if gain is None or len(gains) == MOST_GAINS:
+            left_out.append(name)
+        else:
+            gains.append(gain)
+            applied.append(name)
+    findings = []
+    if gains:
+        extremes = [gain.least_and_most() for gain in gains]
+        least, most = min(least for least, _ in extremes), max(most for _, most in extremes)
+        text = f"{_counted(applied)}: gains of {least:.3g} to {most:.3g}, applied as in the camera's picture"
+        findings.append(Finding("opcodes", "ok", text))
+    if left_out:
+        text = f"it asks for {_counted(left_out)}, not applied here; the camera's picture may have it applied"
+        findings.append(Finding("opcodes", "warning", text, f"{_counted(left_out)} not applied"))
+    return gains, findings
+
+
+def _counted(names: Sequence[str]) -> str:
+    """Return each name once, with how often it occurs; of many only the first."""
+    once = list(dict.fromkeys(names))
+    words = [name if names.count(name) == 1 else f"{names.count(name)} {name}" for name in once[:8]]
+    return ", ".join(words) + (f" and {len(once) - 8} more" if len(once) > 8 else "")
