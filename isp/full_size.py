@@ -10,7 +10,8 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -101,6 +102,20 @@ def budget_bytes(device: torch.device | str) -> int:
         if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
             free = min(free, float(limit.read_text()) - float(used.read_text()))
     return int(SHARE * (max(0.0, free) + _resident_bytes(device)))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn what torch and OpenCV raise if the memory does not suffice into `MemoryError`."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as problem:
+        text = str(problem)
+        if "allocate memory" in text or "out of memory" in text or "Insufficient memory" in text or "bad_alloc" in text:
+            raise MemoryError(text.splitlines()[0]) from problem
+        raise
 
 
 def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Strategy:

@@ -56,7 +56,7 @@ def inverse(path: Path, results: Raw, options: Options, camera_isp: ISP, chosen:
         size=raw.shape,
         orientation=photograph.orientation,
         model=photograph.model,
-        source=path.name,
+        source=command.shown(path.name),
         isp=camera_isp.name,
         weights=camera_isp.weights,
     )
