@@ -14,13 +14,14 @@ import torch
 from jaxtyping import UInt8, UInt16
 
 from isp.camera import Camera
-from isp.files import dng, filters, sensor, soundness, tiff
+from isp.files import soundness, tiff
 from isp.files.exif import model_of, optics_of, orientation_of, positive_number, read_tags
 from isp.files.findings import Finding
-from isp.files.given import Given
 from isp.files.pictures import decode_jpeg
 from isp.files.places import check_regular
-from isp.files.sensor import Container, Decoded
+from isp.files.sensor import dng, filters
+from isp.files.sensor.given import Given
+from isp.files.sensor.shot import Container, Decoded, judged
 
 RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".kdc", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
@@ -127,19 +128,19 @@ def examine(
             findings.append(_area(sizes))
             if orientation is None:
                 orientation = _ORIENTATION_OF_FLIP.get(sizes.flip)
-            unfilled = soundness.unfilled(container.page, sizes.raw_height, sizes.raw_width, container.size)
-            if unfilled is None:
+            on_size = soundness.pixels(container.page, sizes.raw_height, sizes.raw_width, container.size)
+            if on_size is None:
                 opened.unpack()
                 # A tag of 0 means "unknown", but LibRaw turns it into 1 s and f/1. Its values count only if the tag is
                 # absent. rawpy decodes the pixels to give them.
                 other = {field: positive_number(getattr(opened.other, name)) for field, name in _OPTICS.items()}
                 optics = other | optics
-                shot, judged = sensor.judged(_decoded(opened), container, given)
+                shot, found = judged(_decoded(opened), container, given)
             else:
-                judged = [unfilled]
+                found = [on_size]
     except ValueError as cause:
-        judged = [soundness.undecodable(container.page, container.size, str(cause))]
-    findings += judged
+        found = [soundness.undecodable(container.page, container.size, str(cause))]
+    findings += found
     if shot is None:
         return Examination(tuple(findings), model, orientation, optics, None)
     known: dict[str, Any] = {

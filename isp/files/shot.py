@@ -17,9 +17,9 @@ from torch import Tensor
 
 from isp.files import icc, sidecar
 from isp.files.exif import model_of, optics_of, orientation_of, read_tags
-from isp.files.given import Given
 from isp.files.pictures import Picture, read_image, turned_back
 from isp.files.raw import RAW_SUFFIXES, RawImage, find_embedded_jpeg, read_raw
+from isp.files.sensor.given import Given
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MOSAIC_SUFFIXES = frozenset({".tif", ".tiff"})

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt16
 from torch import Tensor
 
 from isp import color
+from isp.files.containers.contents import MOST_PIXELS_VARIABLE, most_pixels
 from isp.files.findings import Finding
 from isp.files.tiff import Page, blocks
 
@@ -74,18 +75,20 @@ def undecodable(page: Page | None, size: int, reason: str) -> Finding:
     return Finding("data", "fatal", text)
 
 
-def unfilled(page: Page | None, height: int, width: int, size: int) -> Finding | None:
-    """Return the finding on a file of `size` bytes that cannot hold `height` x `width` pixels; None if it can.
+def pixels(page: Page | None, height: int, width: int, size: int) -> Finding | None:
+    """Return the finding on `height` x `width` pixels that a file of `size` bytes cannot hold, or that are too many.
 
-    A damaged size would otherwise cost gigabytes.
+    None if there is nothing wrong. A damaged size would otherwise cost gigabytes.
     """
     compression = 1 if page is None else page["compression"][0]
     least = int(height * width * LEAST_BITS.get(compression, LEAST_BITS_ELSE)) // 8
-    if size >= least:
-        return None
-    text = f"expected a whole RAW file of {height}x{width} pixels, which take at least {least} bytes, got {size}; "
-    text += "it is damaged or truncated, copy it again"
-    return Finding("data", "fatal", text)
+    if size < least:
+        text = f"expected a whole RAW file of {height}x{width} pixels, which take at least {least} bytes, got {size}; "
+        return Finding("data", "fatal", f"{text}it is damaged or truncated, copy it again")
+    if height * width > (most := most_pixels()):
+        text = f"expected at most {most} pixels, got {height}x{width}; raise the limit with the environment variable "
+        return Finding("data", "fatal", f"{text}{MOST_PIXELS_VARIABLE}")
+    return None
 
 
 def _cut_short(page: Page, size: int) -> str | None:

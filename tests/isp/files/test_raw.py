@@ -424,7 +424,7 @@ def test_names_that_are_not_utf_8_are_names(dng, tmp_path, name):
         read_embedded_jpeg(path)
 
 
-@pytest.mark.parametrize("side", [4000, 30000, 65000])
+@pytest.mark.parametrize("side", [4000, 20000, 30000])
 def test_sizes_that_the_file_cannot_fill_cost_nothing(dng, tmp_path, side):
     """A lossless JPEG in a DNG, which LibRaw would decode as far as it goes into gigabytes."""
     path = tmp_path / "shot.dng"

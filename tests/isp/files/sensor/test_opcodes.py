@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isp.files.mosaic import colours_of
-from isp.files.opcodes import GainMap, Opcode, Vignette, Window, gain_of, listed
+from isp.files.sensor.levels import colours_of
+from isp.files.sensor.opcodes import GainMap, Opcode, Vignette, Window, gain_of, listed
 
 HEIGHT, WIDTH = 22, 34
 

@@ -13,10 +13,11 @@ from mmap import mmap
 import numpy as np
 from jaxtyping import Float
 
-from isp.files import opcodes, tiff
+from isp.files import tiff
 from isp.files.findings import Finding
-from isp.files.mosaic import Black
-from isp.files.white_point import KELVIN, Calibration
+from isp.files.sensor import opcodes
+from isp.files.sensor.levels import Black
+from isp.files.sensor.white_point import KELVIN, Calibration
 
 _NAMES = {
     33421: "CFARepeatPatternDim", 33422: "CFAPattern", 50706: "DNGVersion", 50711: "CFALayout",

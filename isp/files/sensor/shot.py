@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float, UInt16
 from torch import Tensor
 
-from isp.files import dng, filters, histogram, mosaic, soundness, tiff, white_point
+from isp.files import soundness, tiff
 from isp.files.findings import Finding
-from isp.files.given import Given
-from isp.files.mosaic import Black
-from isp.files.opcodes import MOST_GAINS, Gain, Opcode, Window, gain_of
+from isp.files.sensor import dng, filters, histogram, white_point
+from isp.files.sensor.given import Given
+from isp.files.sensor.levels import BLACK, WHITE, Black, at_common_levels, colours_of, uniform
+from isp.files.sensor.opcodes import MOST_GAINS, Gain, Opcode, Window, gain_of
 
 Mosaic = UInt16[np.ndarray, "h w"]
 Gains = tuple[float, float, float]
@@ -178,12 +179,12 @@ def _black(decoded: Decoded, stated: dng.Statements | None) -> Black:
     if black is not None:
         return black
     cell = [[decoded.blacks[number] for number in row] for row in decoded.sites[:2, :2].tolist()]
-    return mosaic.uniform(cell, height, width)
+    return uniform(cell, height, width)
 
 
 def _given_black(levels: Gains, pattern: str, raw: Mosaic) -> Black:
     height, width = raw.shape
-    return mosaic.uniform(
+    return uniform(
         [[levels["RGB".index(letter)] for letter in row] for row in (pattern[:2], pattern[2:])], height, width
     )
 
@@ -227,11 +228,11 @@ def _corrected(
         left=decoded.left - left,
         height=bottom - top,
         width=right - left,
-        colours=mosaic.colours_of(pattern),
+        colours=colours_of(pattern),
     )
-    raw = mosaic.at_common_levels(decoded.raw, black, levels.white, gains, window)
-    text = f"it has {' and '.join(reasons)}, so they are applied; black is now {mosaic.BLACK:g}, white {mosaic.WHITE:g}"
-    common = Levels((mosaic.BLACK,) * 3, mosaic.WHITE)
+    raw = at_common_levels(decoded.raw, black, levels.white, gains, window)
+    text = f"it has {' and '.join(reasons)}, so they are applied; black is now {BLACK:g}, white {WHITE:g}"
+    common = Levels((BLACK,) * 3, WHITE)
     return raw, common, [*findings, Finding("correction", "ok", text)]
 
 

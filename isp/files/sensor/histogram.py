@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt16
 
 from isp.files.findings import Finding
-from isp.files.mosaic import Black
+from isp.files.sensor.levels import Black
 
 MOST_OF_WHITE = 1.5  # times the white level: LibRaw's is often a little low, but never that much
 LEAST_OF_WHITE = 1 / 16

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isp import cfa
-from isp.files import filters
+from isp.files.sensor import filters
 
 NUMBER = {letter: number for number, letter in enumerate("RGBCMYW")}
 

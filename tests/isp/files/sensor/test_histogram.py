@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from isp import cfa
-from isp.files import histogram, mosaic
+from isp.files.sensor import histogram
+from isp.files.sensor.levels import uniform
 
 HEIGHT, WIDTH, BLACK, WHITE = 240, 320, 512.0, 15000.0
 NEUTRAL = np.array([0.5, 1, 0.65])  # what the sensor sees of white
@@ -39,7 +40,7 @@ def recorded(sensor, pattern="RGGB", clip=(WHITE, WHITE, WHITE), noise=0.0):
 
 def white_of(raw, pattern="RGGB", white=WHITE, black=((BLACK,),)):
     counts = histogram.counts_of(raw)
-    return histogram.white_of(raw, counts, pattern, mosaic.uniform(black, *raw.shape), white)
+    return histogram.white_of(raw, counts, pattern, uniform(black, *raw.shape), white)
 
 
 @pytest.mark.parametrize("noise", [0, 0.5])
