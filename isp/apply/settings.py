@@ -134,9 +134,9 @@ def check_levels(camera: Camera, overrides: Overrides) -> None:
 
     If the levels of a file differ from site to site, its reader applies them and gives the mosaic levels of its own.
     """
-    applied = camera.black is not None and camera.white is not None
-    applied = applied and bool((camera.black == mosaic.BLACK).all()) and float(camera.white) == mosaic.WHITE
-    if applied and (overrides.black is not None or overrides.white is not None):
+    if camera.black is None or camera.white is None or (overrides.black is None and overrides.white is None):
+        return
+    if bool((camera.black == mosaic.BLACK).all()) and float(camera.white[0]) == mosaic.WHITE:
         raise ValueError(
             "expected one black and one white level for --black and --white to replace, got levels or gains that differ from "
             "pixel to pixel, which are applied already; leave --black and --white out"
