@@ -93,11 +93,14 @@ def _write(name: str, text: str) -> None:
     try:
         stream.write(f"{lines}\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError as problem:
         # The interpreter flushes the stream again when it ends, and what is still to come goes nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        if name == "stdout" and not isinstance(problem, BrokenPipeError):  # such as a full disk behind `> report.txt`
+            warn(f"stdout: {problem.strerror}; what was written there is not whole, run the command again elsewhere")
+            raise SystemExit(BAD_DATA) from problem
 
 
 _DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder text on a screen

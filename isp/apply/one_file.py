@@ -64,7 +64,8 @@ def inverse(path: Path, results: Raw, options: Options, camera_isp: ISP, chosen:
 
 def forward(path: Path, results: Rendering, options: Options, camera_isp: ISP, overrides: Overrides) -> None:
     """Render a RAW file, or a mosaic of `inverse`, to sRGB."""
-    mosaic = shot.read_mosaic(path)
+    mosaic = shot.read_mosaic(path, **overrides.for_reading())
+    settings.check_levels(mosaic.camera, overrides)
     camera = settings.changed(mosaic.camera, overrides)
     say(mosaic.warnings)
     _say_unknown(path, camera)

@@ -13,6 +13,7 @@ import torch
 from isp import color, profile
 from isp.camera import Camera
 from isp.contract import ISP, Direction, known_fields, unfit
+from isp.files import mosaic
 from isp.files.findings import OPTICS
 from isp.files.raw import read_raw
 
@@ -38,6 +39,11 @@ class Overrides:
     exposure_s: float | None = None
     f_number: float | None = None
     focal_mm: float | None = None
+
+    def for_reading(self) -> dict[str, Any]:
+        """Return the arguments of `isp.files.raw.read_raw` for a file that may lack what they give."""
+        gains = None if self.white_balance is None else (self.white_balance[0], 1.0, self.white_balance[1])
+        return {"white_balance": gains, "sensor_to_linear": None if self.matrix is None else _rows(self.matrix)}
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option
     nor `overrides` give a matrix and a white balance.
     """
     notes = []
+    # A transfer has two cameras, to which one matrix or white balance cannot belong.
+    give = {
+        each: f"give {each}, or choose" if option == "--camera" else "choose"
+        for each in ("--white-balance", "--matrix")
+    }
     if not name:
         own = profile_of(camera_isp)
         name, why = (own, f", which {camera_isp.name} was trained for") if own else (PROFILE, "")
@@ -85,20 +96,20 @@ def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option
     else:
         raise ValueError(
             f"camera {name}: expected LibRaw coefficients to compute daylight from, got none; "
-            "give --white-balance, or choose another camera"
+            f"{give['--white-balance']} another camera"
         )
     if overrides.matrix is not None:
         known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(overrides.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
         raise ValueError(
-            f"camera {name}: expected one matrix, got one for each of its shots; give --matrix, or choose another camera"
+            f"camera {name}: expected one matrix, got one for each of its shots; {give['--matrix']} another camera"
         )
     return ChosenCamera(changed(known.camera((red, blue)), overrides), name, notes=tuple(notes))
 
 
 def from_raw(path: Path, overrides: Overrides) -> ChosenCamera:
     """Return a camera with matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw`."""
-    image = read_raw(path)
+    image = read_raw(path, **overrides.for_reading())
     without_optics = dataclasses.replace(image.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
     return ChosenCamera(changed(without_optics, overrides), image.model, path, image.warnings)
 
@@ -116,6 +127,20 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
     )
     known = _checked(dataclasses.replace(camera, black=black, white=white))
     return dataclasses.replace(chosen, camera=known, notes=(*chosen.notes, note))
+
+
+def check_levels(camera: Camera, overrides: Overrides) -> None:
+    """Raise `ValueError` if `overrides` replace levels that are no longer those of the RAW file.
+
+    If the levels of a file differ from site to site, its reader applies them and gives the mosaic levels of its own.
+    """
+    if camera.black is None or camera.white is None or (overrides.black is None and overrides.white is None):
+        return
+    if bool((camera.black == mosaic.BLACK).all()) and float(camera.white[0]) == mosaic.WHITE:
+        raise ValueError(
+            "expected one black and one white level for --black and --white to replace, got levels or gains that differ from "
+            "pixel to pixel, which are applied already; leave --black and --white out"
+        )
 
 
 def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
