@@ -93,8 +93,7 @@ def judged(decoded: Decoded, container: Container, given: Given) -> tuple[Shot |
     pattern, on_pattern = _pattern(decoded, stated, container.is_foveon)
     findings.append(on_pattern)
     if pattern is None:
-        colours = raw if raw.ndim == 2 else raw[..., :3]  # the fourth colour of a linear file is always 0
-        return None, [*findings, soundness.data(colours, (0.0,), container.page, container.size)]
+        return None, findings + _of_no_mosaic(decoded, container)
     black = _black(decoded, stated) if given.black is None else _given_black(given.black, pattern, raw)
     on_data = soundness.data(raw, (black.least(),), container.page, container.size)
     levels, on_levels = _levels(decoded, pattern, black, given.white)
@@ -112,6 +111,15 @@ def judged(decoded: Decoded, container: Container, given: Given) -> tuple[Shot |
         "xyz_to_sensor": None if xyz_to_sensor is None else xyz_to_sensor.float()[None],
     }
     return Shot(raw, common, levels, fields), findings + on_correction
+
+
+def _of_no_mosaic(decoded: Decoded, container: Container) -> list[Finding]:
+    """Return what can still be said of pixels that cannot be used."""
+    colours = decoded.raw if decoded.raw.ndim == 2 else decoded.raw[..., :3]  # the fourth of a linear file is always 0
+    rows = colours.reshape(len(colours), -1)
+    black = uniform([[min(decoded.blacks)]], *rows.shape)
+    _, on_levels = histogram.levels(histogram.counts_of(rows), black, f"{black.least():g}", decoded.white)
+    return [soundness.data(colours, (black.least(),), container.page, container.size), *on_levels]
 
 
 def _stated(decoded: Decoded, stated: dng.Statements | None) -> tuple[dng.Statements | None, list[Finding]]:
