@@ -392,6 +392,21 @@ def test_levels_that_the_pixels_make_doubtful_are_told(read, levels, sentence):
     assert sentence in warning
 
 
+@pytest.mark.parametrize("black", [(100,) * 4, (100, 300, 300, 200)])
+@pytest.mark.parametrize("clip", [1500, 3000])
+def test_what_is_blown_out_below_the_white_level_is_white(read, scene, black, clip):
+    seen = cfa.mosaic(torch.from_numpy(scene(96, 128)).permute(2, 0, 1)[None] * 3, ["RGGB"])[0, 0].numpy()
+    levels = np.tile(np.reshape(black, (2, 2)), (48, 64))
+    found = read(np.minimum(seen * (4000 - max(black)) + levels, clip).astype(np.uint16), black=black)
+    (warning,) = found.warnings
+    assert f"its red, green and blue pixels pile up at {clip}, below the white level 4000; using {clip}" in warning
+    assert values(found.native.white) == [clip]
+    bayer = bayer_of_raw(torch.from_numpy(found.raw), found.camera)[0, 0].numpy()
+    blown = seen * (4000 - max(black)) + levels >= clip
+    assert bayer[blown].min() >= 1
+    assert bayer[~blown].max() < 1.1  # sites of a lower black level have a little more range
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"II*\0" + b"\xff" * 500, b"\xff\xd8\xff" + b"\0" * 2000])
 def test_what_is_no_raw_file_is_refused(tmp_path, content):
     path = tmp_path / "shot.nef"
