@@ -12,6 +12,7 @@ import difflib
 import errno
 import functools
 import io
+import json
 import math
 import os
 import sys
@@ -124,7 +125,7 @@ _DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 
 
 def shown(text: str) -> str:
-    """Return `text` on one line, with visible escapes for control characters and for bytes of a name that are not UTF-8.
+    r"""Return `text` on one line, with visible escapes for control characters and for bytes of a name that are not UTF-8.
 
     >>> shown("a\x1b[2Jb"), shown("\udcff.png")
     ('a\\x1b[2Jb', '\\xff.png')
@@ -137,6 +138,25 @@ def _shown(character: str) -> str:
         return f"\\x{ord(character) - 0xDC00:02x}"
     hidden = character in _DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
     return character.encode("unicode_escape").decode() if hidden else character
+
+
+def json_of(value: Any, indent: int | None = None) -> str:
+    r"""Return JSON that every parser takes: texts with escapes for bytes that are not UTF-8, null for NaN and infinity.
+
+    >>> json_of({"path": "\udcff.png", "psnr": math.inf})
+    '{"path": "\\\\xff.png", "psnr": null}'
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, str):
+        return "".join(_shown(letter) if "\ud800" <= letter <= "\udfff" else letter for letter in value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---------------------------------------------------------------- parsers

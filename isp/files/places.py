@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
@@ -25,6 +27,39 @@ def inside(folder: Path, name: object, listed_in: object) -> Path:
             f"{listed_in}: expected a name inside {folder}, got {name!r:.80}, which leads out of it; {remedy}"
         )
     return folder.joinpath(*parts)
+
+
+_MOST_NAME_BYTES = 200  # of the 255 that file systems allow; endings such as "_transfer_before_after.jpg" need some
+
+
+def writable_name(name: str) -> str:
+    """Return `name` as a part of the names of files that we write: valid UTF-8 on one line, at most 200 bytes.
+
+    Bytes that are not UTF-8, control characters, ends of lines, and spaces at both ends become "%FF", since neither lists nor
+    JSON can hold them. A longer name is cut, and the cut one ends in "~" and 8 digits of the SHA-256 of the whole name.
+
+    >>> writable_name("DSC_0001"), writable_name("\\udcff\\n ")
+    ('DSC_0001', '%FF%0A%20')
+    """
+    first, last = len(name) - len(name.lstrip(" ")), len(name.rstrip(" "))
+    written = "".join(
+        character
+        if first <= place < last and unicodedata.category(character) not in _UNWRITABLE
+        else _escaped(character)
+        for place, character in enumerate(name)
+    )
+    encoded = written.encode()
+    if len(encoded) <= _MOST_NAME_BYTES:
+        return written
+    ending = f"~{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return encoded[: _MOST_NAME_BYTES - len(ending)].decode(errors="ignore") + ending
+
+
+_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")  # categories: control characters, lone surrogates, ends of lines and paragraphs
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 _KINDS = {
