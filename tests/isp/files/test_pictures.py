@@ -290,7 +290,10 @@ REFUSED = {
     "looping pages": (looping_tiff(), "expected a whole TIFF file"),
     "odd compression": (tiff(NOISE[16], compression="lzma"), "expected a TIFF that OpenCV can decode"),
     "animation": (png_of(NOISE[8], chunk(b"acTL", struct.pack(">II", 1, 0))), "expected one picture, got an animation"),
-    "bomb": (huge(2**16, 2**15), "expected at most 268435456 pixels in all, got 32768x65536; cut it into pieces, or raise"),
+    "bomb": (
+        huge(2**16, 2**15),
+        "expected at most 268435456 pixels in all, got 32768x65536; cut it into pieces, or raise",
+    ),
     "long side": (huge(2**20 + 1, 1), "expected 1 to 1048576 pixels a side"),
     "no width": (huge(0, 5), "got 5x0"),
     "no pixels": (png_of(NOISE[8])[:33] + chunk(b"IEND", b""), "states 37x53 pixels, which its 0 bytes of"),
