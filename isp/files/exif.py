@@ -31,7 +31,7 @@ _NUMBERS = {
 }  # for old versions of exifread
 _SHORT_NUMBER = re.compile(r"[0-9./+\- \0]{1,60}")
 _MOST_APEX = 25  # 2**25 s are a year
-_MOST_READS, _LONGEST_READ = 2**18, 2**16  # a sound file takes some thousand reads of a few bytes
+_MOST_READS, _LONGEST_READ = 2**16, 2**16  # sound files take up to some thousand reads of a few bytes
 # exifread would print its complaints; `optics_of` gives None instead.
 logging.getLogger("exifread").addHandler(logging.NullHandler())
 

@@ -65,27 +65,28 @@ def decoded(held: Contents, where: str) -> Picture:
 
 
 def _upright_pixels(held: Contents, where: str) -> Picture:
+    decoders.check_coded(held, where)  # first, so that its pictures and the one to return are not in memory together
     cv2 = decoders.opencv()
     # IMREAD_COLOR_RGB would save the swap, but returns unwritten memory for a 16-bit TIFF in OpenCV 5.0.0. imdecode
     # refuses a truncated JPEG that imread fills with grey. OpenCV and exifread read a damaged orientation differently.
-    mode = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    image = decoders.decoded(held.pixels, mode)
+    colour = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image = decoders.decoded(held.pixels, cv2.IMREAD_UNCHANGED if held.alpha else colour)
     if image is None and held.kind == "JPEG":
         raise damaged(where, "JPEG")
     if image is None or image.dtype not in (np.uint8, np.uint16) or image.shape[:2] != (held.height, held.width):
         raise refused(where, f"a {held.kind} that OpenCV can decode", "a damaged or an unusual one")
-    decoders.check_coded(held, where)
     if held.alpha:
-        _check_opaque(held, where)
-    rgb: Picture = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return np.ascontiguousarray(upright(rgb, orientation_of(tags_in(held.exif)[0]) or 1))
+        _check_opaque(image, where)
+        image = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
+    else:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return np.ascontiguousarray(upright(image, orientation_of(tags_in(held.exif)[0]) or 1))
 
 
-def _check_opaque(held: Contents, where: str) -> None:
-    unchanged = decoders.decoded(held.pixels, decoders.opencv().IMREAD_UNCHANGED)  # the only mode that keeps alpha
-    if unchanged is None or unchanged.shape[2:] != (4,):
+def _check_opaque(image: NDArray[Any], where: str) -> None:
+    if image.shape[2:] != (4,):
         raise refused(where, "an alpha channel that OpenCV can read", "another one")
-    opaque = float((unchanged[..., 3] == np.iinfo(unchanged.dtype).max).mean())
+    opaque = float((image[..., 3] == np.iinfo(image.dtype).max).mean())
     if opaque < 1:
         raise ValueError(
             f"{where}: expected an opaque image, got transparency in {1 - opaque:.2%} of the pixels; "

@@ -15,6 +15,7 @@ _DEFLATE = 1032  # the largest factor by which deflate packs
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # {colour type: channels}
 _PASSES = ((8, 8, 0, 0), (8, 8, 0, 4), (8, 4, 4, 0), (4, 4, 0, 2), (4, 2, 2, 0), (2, 2, 0, 1), (2, 1, 1, 0))
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_HARMLESS = (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"bKGD", b"hIST", b"sBIT", b"sPLT")  # whatever they hold
 _COLOURS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP")
 
 
@@ -29,12 +30,15 @@ def contents(data: bytes, where: str) -> Contents:
     for name, start, end in _chunks(data):
         if name == b"acTL":
             raise refused(where, "one picture", "an animation")
+        if name in _HARMLESS:
+            continue
+        # A flipped bit in its name makes a chunk unknown, so the checksums of unknown ones count, too.
+        if end + 4 > len(data) or zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise damaged(where, "PNG")
         if name not in (*_PIXELS, *_COLOURS, b"eXIf"):
             if name[0:1].isupper():
                 raise refused(where, "a PNG of known chunks", f"the chunk {name!r}")
             continue
-        if end + 4 > len(data) or zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise damaged(where, "PNG")
         if not found and name != b"IHDR":
             raise damaged(where, "PNG")
         if name == b"IHDR":
