@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,10 +127,11 @@ def read_for(backend: str, path: Path) -> Weights:
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `network`, in the network's precision; messages begin with `source`.
 
-    Raises `ValueError` for a tensor that is missing, unknown, or of another shape or kind.
+    Raises `ValueError` for a tensor that is missing, unknown, of another shape or kind, or not finite.
     """
     wanted = network.state_dict()
     integers = [name for name in sorted(tensors) if name in wanted and not tensors[name].is_floating_point()]
+    broken = [name for name in sorted(tensors) if not bool(tensors[name].isfinite().all())]
     problems = [
         ("is missing", sorted(wanted.keys() - tensors.keys())),
         ("is unknown", sorted(tensors.keys() - wanted.keys())),
@@ -138,10 +139,15 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None
     ]
     for what, names in problems:
         if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise ValueError(f"{source}: tensor {names[0]}{more} {what}; these are weights of another network")
+            raise ValueError(f"{source}: tensor {_first(names)} {what}; these are weights of another network")
+    if broken:
+        raise ValueError(f"{source}: tensor {_first(broken)} holds NaN or infinite values; use weights that did not diverge")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(wanted[name].shape)}, got {tuple(tensor.shape)}"
             raise ValueError(f"{source}: expected {name} of shape {shapes}; these are weights of another network")
     network.load_state_dict(dict(tensors))
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")

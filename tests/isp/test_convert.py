@@ -242,7 +242,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, capsys):
     torch.save({"state_dict": published_state(), "hyper_parameters": Hostile(victim)}, zipped)
     for path in (raw, zipped):
         assert run(path, "--direction", "inverse", "--camera", "x", "--out", out) == 1
-        assert capsys.readouterr().err.startswith(f"{path}: expected a checkpoint of tensors and plain values, got: ")
+        assert capsys.readouterr().err.startswith(f"{path}: expected a checkpoint as torch.save writes it, got ")
         assert not victim.exists() and not out.exists()
     pickle.loads(raw.read_bytes())
     assert victim.exists(), "the attack itself works"
@@ -264,7 +264,7 @@ def test_what_is_no_checkpoint_is_said_in_a_sentence(tmp_path, capsys, content):
     path.write_bytes(content)
     assert run(path, "--direction", "inverse", "--camera", "x", "--out", tmp_path / "x.safetensors") == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{path}: expected a checkpoint of tensors and plain values, got: ")
+    assert error.startswith(f"{path}: expected a checkpoint as torch.save writes it, got ")
     assert error.count("\n") == 1
 
 
