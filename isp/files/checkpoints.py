@@ -32,15 +32,16 @@ def read(path: Path) -> dict[str, Any]:
     wrong = next((key for key, value in state.items() if not isinstance(key, str) or not _is_plain(value)), None)
     if wrong is not None:
         value = state[wrong]
-        kind = f"a tensor of {value.numel():,} values in less memory" if isinstance(value, Tensor) else _kind(value)
+        kind = type(value).__name__
+        if isinstance(value, Tensor):
+            kind = f"a tensor of {value.numel():,} values in less memory"
         raise ValueError(f"{path}: expected ordinary tensors with names, got {kind} under the name {wrong!r:.80}")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if total > torch_file.MOST_BYTES:  # many names may share one storage
+        raise ValueError(f"{path}: expected tensors of at most {torch_file.MOST_BYTES:,} bytes together, got {total:,}")
     if state and all(name.startswith(PARALLEL) for name in state):
         state = {name.removeprefix(PARALLEL): tensor for name, tensor in state.items()}
     return {**found, "state_dict": state}
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
 
 
 def _is_plain(value: Any) -> bool:
@@ -85,6 +86,9 @@ def renamed(
             found.setdefault(ours, tensor.contiguous().clone())
             names.setdefault(ours, name)
     if unknown:
+        shown = ", ".join(name[:80] for name in unknown[:SHOWN])
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        raise ValueError(f"{source}: expected the published tensors alone, got also {', '.join(unknown[:SHOWN])}{more}")
+        raise ValueError(
+            f"{source}: expected the published tensors alone, got also {shown}{more}"
+        )
     return found

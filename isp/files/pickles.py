@@ -143,9 +143,10 @@ class _Machine:
 
     def _fill(self, kind: type, items: list[Any]) -> None:
         """Add `items` to the container on top of the stack; those of a dictionary are keys and values in turn."""
-        container = self.stack[-1]
-        if type(container) is not kind:
-            raise ValueError(f"a {kind.__name__} as which a {type(container).__name__} is filled")
+        container: Any = self.stack[-1]
+        found = type(container)
+        if found is not kind:
+            raise ValueError(f"a {found.__name__} that is filled like a {kind.__name__}")
         if kind is list:
             container.extend(items)
         elif kind is set:

@@ -43,7 +43,9 @@ def read(path: Path, expected: str, remedy: str) -> Any:
     except MemoryError:
         raise
     except Exception as cause:  # a damaged file raises whatever its reader meets first
-        raise ValueError(f"{path}: expected {expected} as torch.save writes it, got {_reason(cause)}; {remedy}") from cause
+        raise ValueError(
+            f"{path}: expected {expected} as torch.save writes it, got {_reason(cause)}; {remedy}"
+        ) from cause
 
 
 def _reason(cause: Exception) -> str:
@@ -64,6 +66,8 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
     """Read an archive: the pickle "NAME/data.pkl", and the values of each storage in "NAME/data/KEY"."""
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
+        if any(name.endswith("/constants.pkl") for name in members):
+            raise ValueError("a TorchScript program")
         packed = next((name for name, member in members.items() if member.compress_type != zipfile.ZIP_STORED), None)
         if packed is not None:
             raise ValueError(f"an archive with a compressed member, {packed:.80}")
@@ -74,10 +78,10 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
         if pickle is None:
             raise ValueError("an archive without a data.pkl")
         root = pickle.removesuffix("data.pkl")
-        if f"{root}constants.pkl" in members:
-            raise ValueError("a TorchScript program; save its state_dict")
         if members[pickle].file_size > pickles.MOST_BYTES:
-            raise ValueError(f"a pickle of {members[pickle].file_size:,} bytes; at most {pickles.MOST_BYTES:,} are read")
+            raise ValueError(
+                f"a pickle of {members[pickle].file_size:,} bytes; at most {pickles.MOST_BYTES:,} are read"
+            )
 
         def content(name: str) -> bytes:
             return archive.read(members[name])  # compares the checksum of the member
@@ -143,7 +147,12 @@ def _read_legacy(file: io.BufferedReader, size: int) -> Any:
 
 def _storage_place(place: Any) -> tuple[str, torch.dtype, int]:
     """Return (key, type, number of values) of what a pickle leaves to the storages."""
-    if not isinstance(place, tuple) or len(place) not in (5, 6) or place[0] != "storage" or place[5:] not in ((), (None,)):
+    if (
+        not isinstance(place, tuple)
+        or len(place) not in (5, 6)
+        or place[0] != "storage"
+        or place[5:] not in ((), (None,))
+    ):
         raise ValueError("a reference to something else than a storage")
     _, dtype, key, _device, count = place[:5]
     if not isinstance(key, str) or not isinstance(dtype, torch.dtype):
@@ -228,7 +237,7 @@ def _parameter(data: Any, *_rest: Any) -> Tensor:
 
 def _refused(kind: str) -> Callable[..., Any]:
     def refuse(*_: Any) -> Any:
-        raise ValueError(f"{kind}, where dense tensors are expected")
+        raise ValueError(kind)
 
     return refuse
 
@@ -282,7 +291,8 @@ class _NumpyType(Unfinished):
             raise ValueError("a NumPy type in an unknown form")
         if state[2:] != plain:
             raise ValueError("a NumPy type that is no plain number")
-        return np.dtype(self.code).newbyteorder(state[1])
+        dtype: np.dtype[Any] = np.dtype(self.code).newbyteorder(state[1])
+        return dtype
 
 
 def _numbers(data: Any, dtype: Any, shape: Sequence[int], order: str = "C") -> np.ndarray:
@@ -322,12 +332,12 @@ _STORED_TYPES = {
     "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
     "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
 }  # fmt: skip
-_TYPES = (*_STORED_TYPES.values(), torch.uint16, torch.uint32, torch.uint64)
+TYPES = (*_STORED_TYPES.values(), torch.uint16, torch.uint32, torch.uint64)
 
 VALUES: dict[str, Any] = {
     **{f"torch.{name}Storage": dtype for name, dtype in _STORED_TYPES.items()},
     "torch.storage.UntypedStorage": torch.uint8,
-    **{str(dtype): dtype for dtype in _TYPES},
+    **{str(dtype): dtype for dtype in TYPES},
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
@@ -336,11 +346,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._utils._rebuild_sparse_tensor": _refused("a sparse tensor"),
-    "torch._utils._rebuild_qtensor": _refused("a quantised tensor"),
-    "torch._utils._rebuild_meta_tensor_no_storage": _refused("a tensor without values (of the device meta)"),
+    "torch._utils._rebuild_meta_tensor_no_storage": _refused("a tensor without values, of the device meta"),
     "torch._utils._rebuild_nested_tensor": _refused("a nested tensor"),
-    "torch._utils._rebuild_wrapper_subclass": _refused("a tensor of another kind"),
-    "torch._tensor._rebuild_from_type_v2": _refused("a tensor of another kind"),
+    "torch._utils._rebuild_wrapper_subclass": _refused("a tensor of a special class"),
+    "torch._tensor._rebuild_from_type_v2": _refused("a tensor of a special class"),
     "torch.serialization._get_layout": lambda *_: None,  # beside a sparse tensor, which is refused
     "torch.Size": lambda sides=(): _wholes(sides),
     "torch.device": lambda *_: None,

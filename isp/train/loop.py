@@ -95,6 +95,8 @@ class Run:
         remedy = f"remove {STATE} to begin again"
         state = torch_file.read(path, "the state of a run", remedy)
         wrong = [key for key, kind in _STATE.items() if not isinstance(state, dict) or type(state.get(key)) is not kind]
+        wrong += [] if wrong or state["step"] >= 0 else ["step"]
+        wrong += [] if wrong or all(isinstance(each, dict) for each in state["networks"].values()) else ["networks"]
         if wrong:
             raise ValueError(f"{path}: expected the state of a run, got none with {', '.join(wrong)}; {remedy}")
         if state["plan"] != self.plan.text:
