@@ -88,7 +88,5 @@ def renamed(
     if unknown:
         shown = ", ".join(name[:80] for name in unknown[:SHOWN])
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        raise ValueError(
-            f"{source}: expected the published tensors alone, got also {shown}{more}"
-        )
+        raise ValueError(f"{source}: expected the published tensors alone, got also {shown}{more}")
     return found

@@ -66,9 +66,7 @@ class Design:
             if get_origin(hint) is tuple:
                 chosen, choices = value, get_args(get_args(hint)[0])
             if any(each not in choices for each in chosen) or len(set(chosen)) < len(chosen):
-                raise ValueError(
-                    f"Design.{name}: expected some of {', '.join(choices)}, each once, got {value!s:.80}"
-                )
+                raise ValueError(f"Design.{name}: expected some of {', '.join(choices)}, each once, got {value!s:.80}")
         if not 1 <= self.stages <= MOST_STAGES:
             raise ValueError(f"Design.stages: expected 1 to {MOST_STAGES}, got {self.stages}")
         if not 0 <= self.dropout < 1:
