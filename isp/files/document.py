@@ -59,7 +59,7 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
             raise yaml.YAMLError(
                 f'the key "{key!s:.{_SHOWN}}" appears twice in the block that begins in line {first}; keep one'
             )
-        found[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = loader.construct_object(value_node, deep=True)
     return found
 
 
@@ -77,7 +77,7 @@ def _whole_number(_loader: _StrictLoader, node: yaml.ScalarNode) -> int:
 def _number(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     if not _DECIMAL.fullmatch(node.value):
         raise _unclear(node, "a number in decimal digits")
-    return float(loader.construct_yaml_float(node))  # type: ignore[no-untyped-call]
+    return float(loader.construct_yaml_float(node))
 
 
 def _truth(_loader: _StrictLoader, node: yaml.ScalarNode) -> bool:

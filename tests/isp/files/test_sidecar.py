@@ -70,7 +70,7 @@ def test_a_sidecar_from_elsewhere_is_refused_in_a_sentence(tmp_path: Path, name:
     written(path)
     content = CONTENTS[name](path.read_text())
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match="expected a sidecar of isp.apply inverse") as refusal:
+    with pytest.raises(ValueError, match=r"expected a sidecar of isp.apply inverse") as refusal:
         sidecar.read(path)
     assert (
         str(refusal.value).startswith(f"{path}: ") and len(str(refusal.value)) < 700 and "\n" not in str(refusal.value)
