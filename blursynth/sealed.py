@@ -11,7 +11,7 @@ import numpy as np
 
 from blursynth import digests, synthesis
 from blursynth.executors import locks
-from blursynth.recipe import Recipe, RecipeError, bind
+from blursynth.recipe import Recipe, RecipeError, bind, rebind
 from blursynth.shards import arrays, folders, publish
 from blursynth.shards.format import number_of
 from blursynth.shards.identity import Identity, identity_of
@@ -46,7 +46,7 @@ class SealedFolder:
             manifest = json.loads((path / folders.MANIFEST).read_text(encoding="utf-8"))
             return SealedFolder(
                 path,
-                bind(manifest["recipe"], str(path)),
+                rebind(manifest["recipe"], str(path)),
                 Identity.of_document(manifest["identity"]),
                 {receipt.shard: receipt for receipt in map(Receipt.of_document, manifest["shards"])},
                 manifest["skipped_files"],
@@ -107,7 +107,8 @@ def repair(folder: SealedFolder, broken: Sequence[str], footage: Footage, device
 
 
 def _check_origin(folder: SealedFolder, footage: Footage) -> None:
-    """Raise `ValueError` if the folder was made from something else."""
+    """Raise `ValueError` if the folder was made from something else, or if the files that its recipe names are not here."""
+    bind(folder.recipe.effective(), str(folder.path))
     now = identity_of(folder.recipe, footage.digest)
     if now != folder.identity:
         raise ValueError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from torch import Tensor
 from isp.files import pickles, places
 from isp.files.pickles import Unfinished, checked_key
 
-MOST_BYTES = 4 * 2**30  # of the tensors in one file
+MOST_BYTES = 2 * 2**30  # of the tensors in one file
+_PIECE = 2**24  # bytes that are read at once
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first value of a file from before PyTorch 1.6
 _MOST_DIMENSIONS = 32
 
@@ -62,51 +63,64 @@ def _reason(cause: Exception) -> str:
 # ---------------------------------------------------------------- the two kinds of files
 
 
+class _Archive:
+    """The members of a ZIP archive, none of which is larger than it is in the file."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        self.archive = archive
+        self.members = {member.filename: member for member in archive.infolist()}
+        if any(name.endswith("/constants.pkl") for name in self.members):
+            raise ValueError("a TorchScript program")
+        for name, member in self.members.items():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"an archive with a compressed member, {name:.80}")
+        # Members that overlap could make a small file large.
+        if len(self.members) < len(archive.infolist()) or sum(map(self.size_of, self.members)) > size:
+            raise ValueError("an archive whose members overlap")
+
+    def size_of(self, name: str) -> int:
+        return self.members[name].file_size
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a member. Raises `zipfile.BadZipFile` after its last piece if its checksum differs."""
+        with self.archive.open(self.members[name]) as stream:
+            while piece := stream.read(_PIECE):
+                yield piece
+
+
 def _read_zip(file: io.BufferedReader, size: int) -> Any:
     """Read an archive: the pickle "NAME/data.pkl", and the values of each storage in "NAME/data/KEY"."""
-    with zipfile.ZipFile(file) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        if any(name.endswith("/constants.pkl") for name in members):
-            raise ValueError("a TorchScript program")
-        packed = next((name for name, member in members.items() if member.compress_type != zipfile.ZIP_STORED), None)
-        if packed is not None:
-            raise ValueError(f"an archive with a compressed member, {packed:.80}")
-        # Members that overlap could make a small file large.
-        if len(members) < len(archive.infolist()) or sum(member.file_size for member in members.values()) > size:
-            raise ValueError("an archive whose members overlap")
-        pickle = next((name for name in members if name.endswith("/data.pkl")), None)
+    with zipfile.ZipFile(file) as opened:
+        archive = _Archive(opened, size)
+        pickle = next((name for name in archive.members if name.endswith("/data.pkl")), None)
         if pickle is None:
             raise ValueError("an archive without a data.pkl")
+        if archive.size_of(pickle) > pickles.MOST_BYTES:
+            raise ValueError(f"a pickle of {archive.size_of(pickle):,} bytes; at most {pickles.MOST_BYTES:,} are read")
         root = pickle.removesuffix("data.pkl")
-        if members[pickle].file_size > pickles.MOST_BYTES:
-            raise ValueError(
-                f"a pickle of {members[pickle].file_size:,} bytes; at most {pickles.MOST_BYTES:,} are read"
-            )
-
-        def content(name: str) -> bytes:
-            return archive.read(members[name])  # compares the checksum of the member
-
-        if f"{root}byteorder" in members and content(f"{root}byteorder") != b"little":
+        order = f"{root}byteorder"
+        if order in archive.members and next(archive.pieces(order), b"") != b"little":
             raise ValueError("tensors in another order of bytes")
         storages: dict[str, _Storage] = {}
 
         def stored(place: Any) -> _Storage:
             key, dtype, count = _storage_place(place)
             name = f"{root}data/{key}"
-            if name not in members:
+            if name not in archive.members:
                 raise ValueError(f"a tensor without its values, {name:.80}")
-            if key not in storages:
-                storages[key] = _Storage.empty(dtype, count, members[name].file_size, exact=True)
-                storages[key].buffer[:] = content(name)
-            return storages[key].checked(dtype, count)
+            if name not in storages:
+                storages[name] = _Storage.empty(dtype, count, archive.size_of(name), exact=True)
+                for number, piece in enumerate(archive.pieces(name)):
+                    storages[name].buffer[number * _PIECE : number * _PIECE + len(piece)] = piece
+            return storages[name].checked(dtype, count)
 
-        found = _unpickled(io.BytesIO(content(pickle)), stored)
-        for name in members:  # also what nothing refers to, so that a damaged file never passes
-            if not name.startswith(f"{root}data/") or name.removeprefix(f"{root}data/") not in storages:
-                content(name)
-        for storage in storages.values():
-            storage.check_values()
-        return found
+        found = _unpickled(io.BytesIO(b"".join(archive.pieces(pickle))), stored)
+        for name in archive.members.keys() - storages.keys():  # nothing refers to them, but no damaged file passes
+            for _ in archive.pieces(name):
+                pass
+    for storage in storages.values():
+        storage.check_values()
+    return found
 
 
 def _read_legacy(file: io.BufferedReader, size: int) -> Any:
