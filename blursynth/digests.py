@@ -12,10 +12,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isp.files import places
 from isp.files.whole import replace_file
@@ -38,6 +38,32 @@ def joined(each: Sequence[str]) -> str:
 def digest_of(parts: Iterable[str]) -> str:
     """SHA-256 over several texts."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def of_recipe(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the effective recipe in `document`. Kernel banks and profiles may lie anywhere.
+
+    Their paths do not count: a path is a `path`, or a `profile` that ends in .yaml, among the keys of a stage. What is in
+    these files is a part of the identity's `data`.
+    """
+    stages = document.get("stages")
+    stages = [_without_paths(stage) for stage in stages] if isinstance(stages, list) else stages
+    return digest_of([json.dumps({**document, "stages": stages}, sort_keys=True)])
+
+
+def _without_paths(stage: Any) -> Any:
+    if not isinstance(stage, dict):
+        return stage
+    return {
+        name: {key: "" if _is_path(key, value) else value for key, value in block.items()}
+        if isinstance(block, dict)
+        else block
+        for name, block in stage.items()
+    }
+
+
+def _is_path(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (key == "path" or (key == "profile" and value.endswith(".yaml")))
 
 
 def digests_of(paths: Iterable[Path]) -> dict[Path, str]:

@@ -14,16 +14,16 @@ from isp import color
 from isp.camera import Camera
 from isp.cfa import Pattern
 from isp.command import did_you_mean
-from isp.files import document
-from isp.files.document import Matrix3, NonNegative, Part, Positive
-from isp.recipe_files import explained
+from isp.files import document, places
+from isp.files.document import Matrix3, NonNegative, Number, Part, Positive
+from isp.recipe_files import MOST_SHOWN, explained
 
 
 class Levels(Part):
     """Raw values that stand for 0 and 1 of `sensor`."""
 
-    black: float
-    white: float
+    black: Number
+    white: Number
 
     @model_validator(mode="after")
     def _ordered(self) -> Levels:
@@ -162,7 +162,9 @@ def read(text: str, path: str) -> Profile:
     except yaml.YAMLError as problem:
         raise ValueError(f"{expected} {problem}") from problem
     except ValidationError as failure:
-        raise ValueError(f"{expected} {'; '.join(explained(failure, Profile, content))}") from failure
+        problems = explained(failure, Profile, content)
+        more = f"; and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise ValueError(f"{expected} {'; '.join(problems[:MOST_SHOWN])}{more}") from failure
 
 
 def load(name: str) -> Profile:
@@ -171,15 +173,18 @@ def load(name: str) -> Profile:
     Raises `ValueError` for an unknown name or a bad file, `OSError` for a file that cannot be read.
     """
     if name.endswith(".yaml"):
+        places.check_regular(Path(name), "a camera profile")
         stat = Path(name).stat()
-        return _of_file(name, stat.st_size, stat.st_mtime_ns)
+        return _of_file(
+            str(Path(name).absolute()), name, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        )
     return _shipped(name)
 
 
 @cache
-def _of_file(name: str, size: int, changed_ns: int) -> Profile:
+def _of_file(absolute: str, name: str, state: tuple[int, ...]) -> Profile:
     """Read the file once for each of its states."""
-    return read(Path(name).read_text(encoding="utf-8"), name)
+    return read(document.text_of(Path(name), "a camera profile"), name)
 
 
 @cache

@@ -112,7 +112,7 @@ def _recipe_of(folder: Path, owner: Identity) -> dict[str, Any] | None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         content = places.read_bytes(folder / MANIFEST, "a manifest", _MOST_BYTES_OF_MANIFEST)
         recipe = json.loads(content)["recipe"]
-        if digests.digest_of([json.dumps(recipe, sort_keys=True)]) == owner.recipe:
+        if digests.of_recipe(recipe) == owner.recipe:
             return dict(recipe)
     for path in shards_in(folder):
         with suppress(OSError), open_shard(path) as shard:

@@ -134,7 +134,9 @@ def _attributes_of(file: h5py.File) -> tuple[dict[str, int | str], list[str]]:
 def _header(attributes: Mapping[str, Any]) -> Header:
     """The checked meaning of attributes that have the right names and types."""
     recipe = _json(attributes, "recipe")
-    if digests.digest_of([attributes["recipe"]]) != attributes["recipe_digest"]:
+    # In shards of schema 1, the digest is that of the text, with the paths of kernel banks and profiles.
+    known = [digests.digest_of([attributes["recipe"]]), digests.of_recipe(recipe) if isinstance(recipe, dict) else ""]
+    if attributes["recipe_digest"] not in known:
         raise ValueError("its recipe does not match its digest")
     fits = (
         isinstance(recipe, dict)
