@@ -103,6 +103,21 @@ def _profile_in(path: Path) -> bytes:
     return found or b""
 
 
+def profile_name(path: Path) -> str:
+    """Return the name of the colour profile in the PNG, JPEG or TIFF at `path`, "" if it has none or cannot be read."""
+    from PIL import ImageCms
+
+    try:
+        content = _profile_in(path)
+        return (
+            _plain(ImageCms.ImageCmsProfile(io.BytesIO(content)).profile.profile_description or "unnamed")
+            if content
+            else ""
+        )
+    except Exception:  # Pillow raises many types for damaged files; reading the picture says what is wrong
+        return ""
+
+
 def _plain(text: str) -> str:
     """Return `text` on one printable line of at most 60 characters."""
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:60]
