@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import bisect
 import json
+import operator
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from blursynth.shards import arrays, folders, shard
+from blursynth.shards.epochs import Epochs
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
 
@@ -42,9 +44,13 @@ class ShardDataset(Dataset[dict[str, Any]]):
     augment   whether to flip and turn, one of eight ways, drawn anew each epoch
     seed      of these draws, which are addressed by (seed, epoch * n + i, purpose): workers and order do not matter
 
-    Each process opens files when it first needs them, so that fork and spawn both work. Raises `ValueError` if the folder
-    is not finished or lacks a shard, or if the crop is larger than the pairs. Which arrays a pair has, and how each is
-    read, is in `blursynth.shards.arrays.ARRAYS`.
+    `set_epoch` says which epoch it is. Until it is called, the epoch of a pair is how often the loader has asked for it, so
+    that a plain `DataLoader` gets new crops in every epoch, and `dataset[i]` in the main process is of epoch 0. (A
+    `ConcatDataset` without workers asks one by one, as a user would: call `set_epoch`.)
+
+    Each process opens files when it first needs them, so that fork and spawn both work; threads may share a dataset.
+    Raises `ValueError` if the folder is not finished or lacks a shard, or if the crop is larger than the pairs. Which arrays
+    a pair has, and how each is read, is in `blursynth.shards.arrays.ARRAYS`.
     """
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
@@ -66,9 +72,10 @@ class ShardDataset(Dataset[dict[str, Any]]):
             )
         self._ends: list[int] = list(accumulate(entry["count"] for entry in entries))
         self._crop, self._augment, self._seed = crop, augment, seed
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epochs = Epochs(self._ends[-1])
         self._open: OrderedDict[Path, tuple[h5py.File, list[_Returned]]] = OrderedDict()
         self._opened_by = os.getpid()
+        self._locks: dict[int, threading.Lock] = {}  # by process: a forked child must not wait for its parent's threads
         with shard.open_shard(self._paths[0]) as file:
             self._size: tuple[int, int] = file["blur"].shape[1:3]
         height, width = self._size
@@ -80,6 +87,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"augment: turning changes the shape of pairs of {height}x{width}; give a crop")
 
     def __len__(self) -> int:
+        self._epochs.own()  # samplers ask before a loader starts its workers
         return self._ends[-1]
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,21 +97,32 @@ class ShardDataset(Dataset[dict[str, Any]]):
         """
         if epoch < 0:
             raise ValueError(f"set_epoch: expected 0 or more, got {epoch}")
-        self._epoch.fill_(epoch)
+        self._epochs.set(epoch)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"ShardDataset: expected an index below {len(self)}, got {i}")
-        i %= len(self)
+    def __getitem__(self, i: SupportsIndex) -> dict[str, Any]:
+        """Return pair `i`. Raises `IndexError` for an index out of range, `OSError` for a damaged shard."""
+        pair = self._index(i)
+        return self._pair(pair, self._epochs.current if get_worker_info() is None else self._epochs.next_of(pair))
+
+    def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[dict[str, Any]]:
+        """Return the pairs of a batch; the `DataLoader` of torch asks for them here."""
+        return [self._pair(i, self._epochs.next_of(i)) for i in map(self._index, indices)]
+
+    def _index(self, i: SupportsIndex) -> int:
+        """Return an index of any whole-number type as an `int` from 0 on."""
+        count = self._ends[-1]
+        index = operator.index(i)
+        if not -count <= index < count:
+            raise IndexError(f"ShardDataset: expected an index below {count}, got {index}")
+        return index % count
+
+    def _pair(self, i: int, epoch: int) -> dict[str, Any]:
         at = bisect.bisect_right(self._ends, i)
         position = i - (self._ends[at - 1] if at else 0)
-        address = int(self._epoch) * len(self) + i
+        address = epoch * self._ends[-1] + i
         window = self._window(address)
         try:
-            pair = {
-                name: read(dataset[(position, *window) if is_picture else (position,)])
-                for name, dataset, is_picture, read in self._arrays_in(self._paths[at])
-            }
+            pair = self._read(self._paths[at], position, window)
         except OSError as problem:
             raise OSError(
                 f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
@@ -120,11 +139,20 @@ class ShardDataset(Dataset[dict[str, Any]]):
         top, left = (int(rng.integers(0, side - self._crop, endpoint=True)) for side in self._size)
         return slice(top, top + self._crop), slice(left, left + self._crop)
 
+    def _read(self, path: Path, position: int, window: tuple[slice, slice]) -> dict[str, Tensor]:
+        """Return the arrays of one pair, pictures cut to `window`."""
+        with self._locks.setdefault(os.getpid(), threading.Lock()):  # HDF5 reads one after the other anyway
+            if self._opened_by != os.getpid():
+                # Handles that were inherited through fork belong to the parent.
+                self._open, self._opened_by = OrderedDict(), os.getpid()
+            stored = [
+                (name, read, dataset[(position, *window) if is_picture else (position,)])
+                for name, dataset, is_picture, read in self._arrays_in(path)
+            ]
+        return {name: read(array) for name, read, array in stored}
+
     def _arrays_in(self, path: Path) -> list[_Returned]:
         """The arrays of a shard that are returned. Datasets are kept: opening one takes as long as reading a crop."""
-        if self._opened_by != os.getpid():
-            # Handles inherited through fork belong to the parent.
-            self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
             file = shard.open_shard(path)
             self._open[path] = (
@@ -147,7 +175,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
                 self._open.popitem()[1][0].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1}
+        return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1, "_locks": {}}
 
 
 def _file_name(name: str) -> str:

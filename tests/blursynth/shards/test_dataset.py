@@ -1,20 +1,25 @@
 """`ShardDataset` as a training job uses it: crops, epochs, workers, handles."""
 
+import copy
 import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from beartype.roar import BeartypeCallHintViolation
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from blursynth import ShardDataset
 from blursynth.shards import folders, shard
 from blursynth.stages.geometry import DIHEDRAL, turn
+from isp.rng import generator
 
 COUNT = 5
 
@@ -102,6 +107,154 @@ def test_draws_are_addressed(pairs, shards):
     assert any(torch.equal(turn(plain[2]["blur"], element), first[2]["blur"]) for element in DIHEDRAL)
     for dataset in (again, other, plain):
         dataset.close()
+
+
+INDICES = {
+    "int8": np.int8, "uint8": np.uint8, "int32": np.int32, "int64": np.int64, "tensor": torch.tensor,
+    "small tensor": lambda i: torch.tensor(i, dtype=torch.int16), "0-d array": np.array, "bool": bool,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", INDICES.values(), ids=INDICES)
+def test_any_whole_number_is_an_index(kind, pairs):
+    for epoch in (0, 100):  # 100 * 5 does not fit into 8 bits
+        pairs.set_epoch(epoch)
+        assert equal(pairs[kind(1)], pairs[1])
+        assert equal(pairs.__getitems__([kind(1)])[0], pairs[1])
+    with pytest.raises((TypeError, BeartypeCallHintViolation)):
+        pairs[1.0]
+
+
+def test_threads_share_a_dataset(pairs, monkeypatch):
+    monkeypatch.setattr("blursynth.shards.dataset._MOST_OPEN_FILES", 1)
+    expected = [pairs[i] for i in range(COUNT)]
+    order = generator(0, 0, "test.threads").integers(0, COUNT, 400).tolist()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            got = list(pool.map(pairs.__getitem__, order))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(equal(pair, expected[i]) for i, pair in zip(order, got, strict=True))
+
+
+def test_pairs_come_on_the_cpu(shards):
+    before = torch.get_default_device()
+    torch.set_default_device("meta")
+    try:
+        dataset = ShardDataset(shards(), crop=32, augment=True)
+        dataset.set_epoch(2)
+        assert {dataset[0][name].device.type for name in ("blur", "sharp")} == {"cpu"}
+    finally:
+        torch.set_default_device(before)
+    dataset.close()
+
+
+# ---------------------------------------------------------------- epochs
+
+
+def crops(loader) -> list[float]:
+    """What tells the crops of one epoch apart, in the order of the pairs."""
+    found = [(int(i), float(x.double().sum())) for b in loader for i, x in zip(b["index"], b["blur"], strict=True)]
+    return [value for _, value in sorted(found)]
+
+
+WRAPPED = {
+    "plain": lambda pairs: pairs,
+    "subset": lambda pairs: Subset(pairs, np.arange(COUNT, dtype="int32")),
+    "joined": lambda pairs: ConcatDataset([Subset(pairs, [0, 1]), Subset(pairs, [2, 3, 4])]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("wrapped", "workers", "persistent"),
+    [
+        ("plain", 0, False), ("plain", 2, False), ("plain", 2, True),
+        ("subset", 0, False), ("subset", 2, True), ("joined", 2, True),
+    ],
+)  # fmt: skip
+def test_a_plain_loader_gets_new_crops_every_epoch(wrapped, workers, persistent, pairs):
+    loader = DataLoader(
+        WRAPPED[wrapped](pairs), batch_size=2, shuffle=True, num_workers=workers, persistent_workers=persistent
+    )
+    epochs = [crops(loader) for _ in range(3)]
+    assert all(len(set(of_pair)) == 3 for of_pair in zip(*epochs, strict=True))
+    for epoch, found in enumerate(epochs):  # and they are those of `set_epoch`
+        pairs.set_epoch(epoch)
+        assert found == crops([{"index": [i], "blur": pairs[i]["blur"][None]} for i in range(COUNT)])
+        assert found == crops(loader)
+
+
+COPIES = {
+    "pickle": lambda pairs: pickle.loads(pickle.dumps(pairs)),
+    "deepcopy": copy.deepcopy,
+    "copy of a copy": lambda pairs: pickle.loads(pickle.dumps(copy.deepcopy(pairs))),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_tells_its_own_workers_the_epoch(copied, pairs):
+    pairs.set_epoch(7)
+    other = copied(pairs)
+    assert equal(other[1], pairs[1])  # it begins in the epoch of the original
+    loader = DataLoader(other, batch_size=2, num_workers=2, persistent_workers=True)
+    for epoch in (0, 1, 5):
+        other.set_epoch(epoch)
+        assert crops(loader) == crops([{"index": [i], "blur": other[i]["blur"][None]} for i in range(COUNT)])
+    other.set_epoch(1)
+    expected = other[1]
+    pairs.set_epoch(7)  # the original goes its own way
+    assert equal(other[1], expected)
+    other.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+@pytest.mark.parametrize(("workers", "shuffle"), [(0, False), (1, True), (1, False)])
+def test_a_rank_that_was_forked_has_an_epoch_of_its_own(workers, shuffle, pairs):
+    """Also if its workers were started before anything asked for the length, as they are without a shuffle."""
+    pairs.set_epoch(9)
+    expected = [float(pairs[i]["blur"].double().sum()) for i in range(COUNT)]
+    pairs.set_epoch(1)
+    pid = os.fork()
+    if pid == 0:
+        right = False
+        try:
+            loader = DataLoader(
+                pairs, batch_size=COUNT, shuffle=shuffle, num_workers=workers, persistent_workers=workers > 0
+            )
+            first = crops(loader)
+            pairs.set_epoch(9)
+            right = crops(loader) == expected != first
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_ranks_draw_different_crops_of_a_pair(pairs, monkeypatch):
+    seen = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        asked_before = pickle.loads(pickle.dumps(pairs))
+        seen += [crops(DataLoader(asked_before, batch_size=2))[0] for _ in range(2)]
+        asked_before.close()
+    assert len(set(seen)) == 6
+
+
+def test_one_process_does_without_shared_memory(shards, monkeypatch):
+    def refuse(tensor):
+        raise RuntimeError(
+            "unable to open shared memory object </torch_1> in read-write mode: Read-only file system (30)"
+        )
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    dataset = ShardDataset(shards(), crop=32)
+    loader = DataLoader(dataset, batch_size=2)
+    assert crops(loader) != crops(loader)
+    dataset.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
