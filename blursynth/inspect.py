@@ -49,16 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def summary(place: Path) -> dict[str, Any]:
     """Counts, arrays, blur PSNR, saturation, and every draw: smallest, mean and largest of numbers, counts of words."""
-    from blursynth.shards import arrays
     from blursynth.shards.folders import shards_of
-    from blursynth.shards.shard import open_shard, records_of
+    from blursynth.shards.reader import open_shard, records_of
 
     paths = shards_of(place)
     records = [record for _, _, record in records_of(paths)]
-    with open_shard(paths[0]) as file:
-        stored = [array.name for array in arrays.ARRAYS if array.name in file]
-        shapes = {name: [*file[name].shape[1:], str(file[name].dtype)] for name in stored}
-        recipe = json.loads(str(file.attrs["recipe"]))["name"]
+    with open_shard(paths[0]) as shard:
+        shapes = {name: [*shard.shape(name), str(shard.dtype(name))] for name in shard.names}
+        recipe = shard.recipe["name"]
     draws = sorted({name for record in records for name in record["dice"]})
     ratios = [record["blur_psnr_db"] for record in records if record["blur_psnr_db"] is not None]
     return {

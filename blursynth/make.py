@@ -17,7 +17,7 @@ from isp.command import BAD_DATA, DONE, USAGE
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
     from blursynth.shards.identity import Identity
-    from blursynth.shards.shard import Job
+    from blursynth.shards.writer import Job
     from blursynth.sources import Clip, Footage
 
 
@@ -94,10 +94,12 @@ def make(args: argparse.Namespace) -> int:
 
     out.mkdir(parents=True, exist_ok=True)
     with locks.only_run_in(out):
-        moved = folders.claim(out, identity, force=args.force)
+        moved = folders.claim(out, recipe, identity, force=args.force)
         if moved is not None:
             command.warn(f"moved the shards of another run into {moved}")
         publish.remove_stale_parts(out)
+        for stranger in folders.set_strangers_aside(out):
+            command.warn(f"{stranger}: has the name of a shard but is none, so it was renamed")
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
         workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
@@ -135,9 +137,8 @@ def _report_check(
 ) -> int:
     from blursynth.shards import arrays, folders
 
-    owner = folders.owner_of(out)
-    if owner is not None and owner != identity and not args.force:
-        raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
+    if (different := folders.difference(out, recipe, identity)) and not args.force:
+        raise ValueError(f"{out}: holds shards of another run ({different})")
     unusable = _unusable(recipe, footage.clips[:count])
     if unusable:
         raise ValueError("\n".join(unusable))

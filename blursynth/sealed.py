@@ -12,10 +12,13 @@ import numpy as np
 from blursynth import digests, synthesis
 from blursynth.executors import locks
 from blursynth.recipe import Recipe, RecipeError, bind
-from blursynth.shards import arrays, folders, publish, shard
+from blursynth.shards import arrays, folders, publish
+from blursynth.shards.format import number_of
 from blursynth.shards.identity import Identity, identity_of
+from blursynth.shards.reader import open_shard
+from blursynth.shards.receipt import Receipt
 from blursynth.shards.record import record_of
-from blursynth.shards.shard import Receipt
+from blursynth.shards.soundness import problems_of
 from blursynth.sources import Footage
 from isp.rng import generator
 
@@ -44,8 +47,8 @@ class SealedFolder:
             return SealedFolder(
                 path,
                 bind(manifest["recipe"], str(path)),
-                Identity(**manifest["identity"]),
-                {entry["shard"]: Receipt(**entry) for entry in manifest["shards"]},
+                Identity.of_document(manifest["identity"]),
+                {receipt.shard: receipt for receipt in map(Receipt.of_document, manifest["shards"])},
                 manifest["skipped_files"],
             )
         except RecipeError:
@@ -74,7 +77,7 @@ class SealedFolder:
         if not path.is_file():
             return ["is missing"]
         receipt = Receipt.of(path)
-        found = shard.problems_of(path, receipt or self.expected[name], self.identity)
+        found = problems_of(path, receipt or self.expected[name], self.identity)
         if receipt != self.expected[name]:
             found.append("has no receipt" if receipt is None else "has a receipt that differs from the manifest")
         return found
@@ -97,9 +100,9 @@ def repair(folder: SealedFolder, broken: Sequence[str], footage: Footage, device
                 if path.is_file() and digests.file_digest(path) != receipt.sha256:
                     path.unlink()
         count = max((receipt.first_index + receipt.tried for receipt in listed.values()), default=0)
-        for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device):
-            if job.path in listed:
-                synthesis.fill(job)
+        numbers = [number for path in listed if (number := number_of(path.name)) is not None]
+        for job in folders.plan(folder.recipe, folder.identity, footage.clips, count, folder.path, device, numbers):
+            synthesis.fill(job)
         folders.seal(folder.path, folder.recipe, folder.identity, folder.skipped_files, sorted(listed))
 
 
@@ -133,16 +136,16 @@ def resynthesise(folder: SealedFolder, footage: Footage, how_many: int, device: 
 
 def _length(path: Path) -> int:
     """How many pairs the shard at `path` holds."""
-    with shard.open_shard(path) as file:
-        return len(file["record"])
+    with open_shard(path) as shard:
+        return shard.count
 
 
 def _differences(folder: SealedFolder, footage: Footage, entry: tuple[Path, int], device: str) -> list[str]:
     """How the pair at `entry` (shard, position) differs if it is made again."""
     path, position = entry
-    with shard.open_shard(path) as file:
-        stored = {name: dataset[position] for name, dataset in file.items()}
-    record = stored.pop("record").decode()
+    with open_shard(path) as shard:
+        stored = {name: shard.read(name, position) for name in shard.names}
+        record = shard.record_lines()[position]
     index = json.loads(record)["index"]
     clip = footage.clips[index % len(footage.clips)]
     with synthesis.one_thread():

@@ -12,7 +12,8 @@ import torch
 from blursynth.executors import locks, processes
 from blursynth.recipe import Recipe, bind
 from blursynth.sample import Sample
-from blursynth.shards import shard
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.writer import Job, Writer
 from blursynth.sources import Clip
 
 
@@ -73,14 +74,14 @@ def synthesise(clip: Clip, recipe: Recipe, index: int, device: str = "cpu") -> S
     return sample
 
 
-def fill(job: shard.Job) -> shard.Receipt:
+def fill(job: Job) -> Receipt:
     """Make one shard and publish it.
 
     Raises `ValueError` for a source file that cannot be used (unless the recipe skips it), `OSError` if the disk
     fails, `OrphanedError` if the process that started this worker is gone.
     """
     recipe = bind(json.loads(job.recipe), job.path.name)
-    with one_thread(), locks.slice_lock(job.path.parent), shard.Writer(job, recipe.bits) as out:
+    with one_thread(), locks.slice_lock(job.path.parent), Writer(job, recipe.bits) as out:
         for index, clip in job.samples:
             processes.leave_if_orphaned()
             try:

@@ -339,7 +339,7 @@ def test_no_modules_import_each_other_in_a_circle():
 PLANTED = [
     (isp_stands_alone, "isp.tone", "import blursynth"),
     (isp_stands_alone, "isp", "from blursynth.sample import Sample"),
-    (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import shard"),
+    (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import reader"),
     (isp_stands_alone, "isp.files.pictures", "if TYPE_CHECKING:\n    from blursynth.sample import Sample"),
     (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'home / "blursynth" / "recipes"'),
     (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'open("../blursynth/recipes/rsblur.yaml")'),
@@ -384,9 +384,9 @@ PLANTED = [
     (wings_depend_on_little, "isp.files.raw", "from isp import command"),
     (wings_depend_on_little, "isp.files.pictures", "def late():\n    from isp.prepare import registration"),
     (layers_are_imported_downwards, "isp.odds_and_ends", ""),
-    (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import shard"),
+    (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import reader"),
     (layers_are_imported_downwards, "blursynth.stages.noise", "def late():\n    from blursynth.recipe import load"),
-    (layers_are_imported_downwards, "blursynth.shards.shard", "from blursynth.synthesis import fill"),
+    (layers_are_imported_downwards, "blursynth.shards.writer", "from blursynth.synthesis import fill"),
     (layers_are_imported_downwards, "blursynth.recipe", "import blursynth.make"),
     (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executors.processes import run"),
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
@@ -434,7 +434,7 @@ PLANTED = [
 ]
 
 INNOCENT = [
-    (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import shard"),
+    (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import reader"),
     (
         isp_looks_into_no_folder_of_blursynth,
         "isp.command",
@@ -460,7 +460,7 @@ INNOCENT = [
     ),
     (
         layers_are_imported_downwards,
-        "blursynth.shards.shard",
+        "blursynth.shards.writer",
         "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe",
     ),
     (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.layers import mappings"),
@@ -468,7 +468,7 @@ INNOCENT = [
     (wings_depend_on_little, "isp.layers.mappings", "from isp.layers import rows\nimport torch"),
     (wings_depend_on_little, "isp.light.bank", "from isp.light.raster import splat\ndef late():\n    import cv2"),
     (wings_depend_on_little, "isp.files.shot", "import numpy\nfrom isp import cfa\nfrom isp.files import icc"),
-    (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import shard\nfrom isp import profile"),
+    (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import reader\nfrom isp import profile"),
     (layers_are_imported_downwards, "isp.prepare", "from isp import profile"),
     (nothing_imports_a_door, "blursynth.__main__", "from blursynth import make"),
     (nothing_imports_a_door, "isp.evaluate", "from isp.train import data\nfrom isp import evaluate"),

@@ -15,7 +15,9 @@ import pytest
 
 from blursynth import make
 from blursynth.executors.processes import is_alive
-from blursynth.shards import contact_sheet, folders, shard
+from blursynth.shards import contact_sheet, folders
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.soundness import problems_of
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = 2000  # pairs; no run gets there before it is stopped
@@ -62,7 +64,7 @@ def assert_only_whole_shards_and_parts(folder: Path) -> None:
     allowed = {folders.IDENTITY, folders.MANIFEST, contact_sheet.CONTACT_SHEET, ".slice-0-of-1.lock"}
     for path in folder.iterdir():
         if path.suffix == ".h5":
-            assert shard.problems_of(path, shard.Receipt.of(path), folders.owner_of(folder)) == []
+            assert problems_of(path, Receipt.of(path), folders.owner_of(folder)) == []
         else:
             assert path.name in allowed or path.name.endswith((".part", ".h5.json"))
 
@@ -236,7 +238,7 @@ def test_killed_while_publishing(suffer, shards, recipe_file, contents):
     for (out, code, said), (finished, receipts) in zip(outcomes, moments.values(), strict=True):
         assert code == -signal.SIGKILL, said
         assert sorted(stamps(out)) == finished
-        assert [name for name in finished if shard.Receipt.of(out / name)] == receipts
+        assert [name for name in finished if Receipt.of(out / name)] == receipts
         assert_resumes(out, contents(shards()), recipe_file(), contents, 5)
 
 

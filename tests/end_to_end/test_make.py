@@ -6,15 +6,19 @@ import shutil
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from blursynth import ShardDataset, inspect, make, recipe, sources, synthesis
-from blursynth.shards import arrays, contact_sheet, folders, shard
+from blursynth.shards import arrays, contact_sheet, folders
 from blursynth.shards.identity import identity_of
+from blursynth.shards.reader import records_of
+from blursynth.shards.receipt import Receipt
 from blursynth.shards.record import record_of
+from blursynth.shards.soundness import problems_of
 
 DICE = np.random.Generator(np.random.PCG64(1))
 
@@ -23,7 +27,7 @@ def pixels(folder: Path, name: str = "blur") -> np.ndarray:
     """One dataset of all shards, in order."""
     parts = []
     for path in folders.shards_in(folder):
-        with shard.open_shard(path) as file:
+        with h5py.File(path) as file:
             parts.append(file[name][:])
     return np.concatenate(parts)
 
@@ -209,7 +213,7 @@ def test_a_bad_file_stops_the_run_and_is_named(workers, data, recipe_file, tmp_p
     kept = folders.shards_in(out)
     assert out / "shard-00002.h5" not in kept
     assert workers == 2 or kept == [out / "shard-00000.h5", out / "shard-00001.h5"]
-    assert all(shard.problems_of(path, shard.Receipt.of(path), None) == [] for path in kept)
+    assert all(problems_of(path, Receipt.of(path), None) == [] for path in kept)
     assert workers == 2 or not list(out.glob("*.part"))  # of a worker that was stopped, the next run removes it
     assert not (out / folders.MANIFEST).exists()
 
@@ -238,7 +242,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
 
 
 def records_of_nonempty(folder: Path) -> list[dict]:
-    return [record for _, _, record in shard.records_of(folders.shards_in(folder))]
+    return [record for _, _, record in records_of(folders.shards_in(folder))]
 
 
 def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
