@@ -54,11 +54,10 @@ class Frames(SourceModel):
             )
         clips = {folder: _numbering(data, folder, names) for folder, names in _by_folder(found.names).items()}
         windows = [
-            Files(str(folder / middle), data.absolute() / folder, window, middle)
+            _files(data.absolute(), folder, window)
             for folder, clip in clips.items()
             for run in clip.runs
-            for start in range(0, len(run) - self.window + 1, self.stride or self.window)
-            if (window := run[start : start + self.window]) and (middle := window[self.window // 2])
+            for window in self._windows(run)
         ]
         gaps = [f"{folder / before} to {after}" for folder, clip in clips.items() for before, after in clip.gaps]
         lengths = [len(run) for clip in clips.values() for run in clip.runs]
@@ -77,6 +76,10 @@ class Frames(SourceModel):
         found.notes += profiles_in(window.folder / window.sharp for window in windows)
         return footage_of(windows, found.skipped, self.pairs_per_window * len(windows), found.notes)
 
+    def _windows(self, run: tuple[str, ...]) -> list[tuple[str, ...]]:
+        starts = range(0, len(run) - self.window + 1, self.stride or self.window)
+        return [run[start : start + self.window] for start in starts]
+
     def _too_short(self, data: Path, lengths: list[int]) -> str:
         return (
             f"{data}: expected a clip of at least {self.window} frames in one folder, got {len(lengths)} with "
@@ -90,6 +93,11 @@ def _by_folder(names: list[str]) -> dict[PurePosixPath, list[str]]:
         folder, _, file = name.rpartition("/")
         folders.setdefault(PurePosixPath(folder), []).append(file)
     return folders
+
+
+def _files(data: Path, folder: PurePosixPath, window: tuple[str, ...]) -> Files:
+    middle = window[len(window) // 2]
+    return Files(str(folder / middle), data / folder, window, middle)
 
 
 def _numbering(data: Path, folder: PurePosixPath, names: list[str]) -> Numbering:

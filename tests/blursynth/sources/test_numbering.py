@@ -56,6 +56,7 @@ def test_clocks_are_not_exact():
     times = [1403636579763555584, 1403636579813555456, 1403636579863555584, 1403636579914555392, 1403636580013555456]
     found = numbering_of(f"{time}.png" for time in times)
     assert list(map(len, found.runs)) == [4, 1]
+    assert len(numbering_of(f"{time}.png" for time in (0, 40_000, 90_000, 150_000)).runs) == 1
 
 
 @given(

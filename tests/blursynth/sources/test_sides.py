@@ -94,8 +94,13 @@ LAYOUTS = {
             "blurred image in input_crops": ["train/GoPro/input_crops/1-1.png"],
         },
     ),
+    "each side of another clip": (["A/sharp/1.png"], {"blurred image in blur": ["B/blur/1.png"]}),
+    "clips inside a folder that is named as a side": (
+        ["blur/clip/sharp/1.png"],
+        {"blurred image in blur": ["blur/clip/blur/1.png", "blur/2.png"]},
+    ),
     "two folders above the clips": (
-        ["GoPro_sharp/clip/1.png"],
+        ["GoPro_sharp/clip/1.png", "my_blurry_cat/1.png"],
         {"blurred image in GoPro_blur": ["GoPro_blur/clip/1.png"]},
     ),
     "other spellings": (
