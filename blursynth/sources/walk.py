@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from blursynth.shards import folders
 from isp.files.pictures import IMAGE_SUFFIXES
 
 _NAMED = 3  # how many places a sentence names before it only counts them
@@ -29,6 +28,7 @@ _SERVICE_FOLDER = re.compile(
     re.IGNORECASE,
 )
 _SERVICE_FILE = re.compile(r"SYNO(PHOTO|FILE|VIDEO|INDEX)_.*")  # thumbnails of a Synology NAS, copied out of @eaDir
+_OUR_IDENTITY = "identity.json"  # as blursynth.shards.folders has it, which loads h5py
 _OUR_SHARD = re.compile(r"shard-\d{5,}[.]h5")
 
 
@@ -230,9 +230,10 @@ def _holds_our_shards(path: Path, names: set[str]) -> bool:
 
     An identity.json alone does not say so: others use that name too.
     """
-    identity = path / folders.IDENTITY
-    if identity.name not in names or not any(map(_OUR_SHARD.fullmatch, names)) or not identity.is_file():
+    if _OUR_IDENTITY not in names or not any(map(_OUR_SHARD.fullmatch, names)):
         return False
+    from blursynth.shards import folders
+
     try:
         return folders.owner_of(path) is not None
     except ValueError:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blursynth.shards import folders
 from blursynth.sources import Frames, Pairs, Photos, walk
 from blursynth.sources.walk import find
 
@@ -259,8 +260,9 @@ def test_an_identity_that_is_no_file_leaves_nothing_out(tmp_path, kind):
 
 
 def test_folders_of_finished_shards_are_left_out_counted_and_named(tmp_path):
-    put(tmp_path, "a.png", "out/contact_sheet.png", "out/shard-00000.h5", "out/replaced/b.png")
-    (tmp_path / "out/identity.json").write_text(json.dumps(OURS))
+    put(tmp_path, "a.png", "out/contact_sheet.png", "out/replaced/b.png")
+    folders.path_of(tmp_path / "out", 0).touch()
+    (tmp_path / "out" / folders.IDENTITY).write_text(json.dumps(OURS))
     found = find(tmp_path, "**/*")
     assert found.names == ["a.png"]
     assert found.skipped == {"folder of finished shards": 1}
