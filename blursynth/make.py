@@ -77,6 +77,8 @@ def make(args: argparse.Namespace) -> int:
 
     recipe = load_recipe(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = recipe.source.open(args.data)
+    for note in footage.notes:
+        command.warn(f"note: {note}")
     count = args.count or footage.default_count
     out = args.out or Path("out") / recipe.name
     places.check_folder(out, "a folder for the shards")

@@ -190,6 +190,21 @@ def _by_lcms(picture: UInt8[np.ndarray, "h w 3"], transform: ImageCmsTransform) 
     return result
 
 
+def profile_name(path: Path) -> str:
+    """Return the name of the colour profile in the PNG, JPEG or TIFF at `path`, "" if it has none or cannot be read."""
+    from PIL import ImageCms
+
+    try:
+        content = _profile_in(path)
+        return (
+            _plain(ImageCms.ImageCmsProfile(io.BytesIO(content)).profile.profile_description or "unnamed")
+            if content
+            else ""
+        )
+    except Exception:  # Pillow raises many types for damaged files; reading the picture says what is wrong
+        return ""
+
+
 def _plain(text: str) -> str:
     """Return `text` on one printable line of at most 60 characters."""
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:60]
