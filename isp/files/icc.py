@@ -195,12 +195,10 @@ def profile_name(path: Path) -> str:
     from PIL import ImageCms
 
     try:
-        content = _profile_in(path)
-        return (
-            _plain(ImageCms.ImageCmsProfile(io.BytesIO(content)).profile.profile_description or "unnamed")
-            if content
-            else ""
-        )
+        content = opened(path).stated.profile
+        if not content:
+            return ""
+        return _plain(ImageCms.ImageCmsProfile(io.BytesIO(content)).profile.profile_description or "unnamed")
     except Exception:  # Pillow raises many types for damaged files; reading the picture says what is wrong
         return ""
 
