@@ -17,7 +17,7 @@ from isp.files.containers.kinds import exif_block as block_in
 from isp.files.places import check_regular
 
 _ISO_OVERFLOW = 65535  # cameras write this if the sensitivity exceeds the 16 bits of the tag
-# Source: CIPA DC-008 (EXIF 2.32), 4.6.5, table 8: SensitivityType says which of these tags the sensitivity is
+# CIPA DC-008 (EXIF 2.32), 4.6.5, table 8: SensitivityType says which of these tags the sensitivity is
 _STANDARD, _RECOMMENDED, _SPEED = "StandardOutputSensitivity", "RecommendedExposureIndex", "ISOSpeed"
 _SENSITIVITIES = {
     1: (_STANDARD,), 2: (_RECOMMENDED,), 3: (_SPEED,), 4: (_RECOMMENDED, _STANDARD), 5: (_SPEED, _STANDARD),

@@ -75,7 +75,7 @@ def to_srgb(picture: Picture, transform: Transform) -> Picture:
 
 
 def _colours(stated: Stated, picture: Picture, tags: Mapping[str, Any]) -> Colours:
-    """Return the colours by the statement that counts most. Source: PNG, third edition, 4.3: cICP, iCCP, sRGB, gAMA, cHRM"""
+    """Return the colours by the statement that counts most: cICP, iCCP, sRGB, gAMA, cHRM (PNG, third edition, 4.3)."""
     if stated.code_points:
         return _of_code_points(stated.code_points)
     if stated.profile:

@@ -1,6 +1,6 @@
 """Reads ICC profiles that consist of a matrix and three curves, as those of cameras, displays and working spaces do.
 
-Source: ICC.1:2022, clauses 7.2, 7.3, 10.6, 10.18 and 10.31
+It follows ICC.1:2022, clauses 7.2, 7.3, 10.6, 10.18 and 10.31.
 """
 
 from __future__ import annotations

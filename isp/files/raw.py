@@ -144,7 +144,9 @@ def examine(
     if shot is None:
         return Examination(tuple(findings), model, orientation, optics, None)
     known: dict[str, Any] = {
-        field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
+        for field, value in optics.items()
+        if value is not None
     }
     camera, native = (
         Camera(name=(model or "unknown",), **known, **shot.fields, **levels.fields)

@@ -46,14 +46,14 @@ class Given:
     def applied(self, camera: Camera) -> Camera:
         """Return `camera` with these values in place of its own."""
         if self.gains is not None:
-            camera = dataclasses.replace(camera, white_balance=torch.tensor([self.gains]))
+            camera = dataclasses.replace(camera, white_balance=torch.tensor([self.gains], device="cpu"))
         if self.sensor_to_linear is not None:
             matrix = self.sensor_to_linear.float()[None]
             camera = dataclasses.replace(camera, sensor_to_linear=matrix, xyz_to_sensor=None)
         if self.black is not None:
-            camera = dataclasses.replace(camera, black=torch.tensor([self.black]))
+            camera = dataclasses.replace(camera, black=torch.tensor([self.black], device="cpu"))
         if self.white is not None:
-            camera = dataclasses.replace(camera, white=torch.tensor([self.white]))
+            camera = dataclasses.replace(camera, white=torch.tensor([self.white], device="cpu"))
         return camera
 
 
@@ -67,7 +67,7 @@ def _gains(values: Sequence[float]) -> tuple[float, float, float]:
 def _matrix(rows: Sequence[Sequence[float]]) -> Float[Tensor, "3 3"]:
     if [len(row) for row in rows] != [3, 3, 3]:
         raise ValueError(f"matrix: expected three rows of three numbers, got {[list(row) for row in rows]}; check them")
-    found = torch.tensor([list(row) for row in rows], dtype=torch.float64)
+    found = torch.tensor([list(row) for row in rows], dtype=torch.float64, device="cpu")
     if not bool(torch.isfinite(found).all()) or abs(float(torch.linalg.det(found))) < 1e-6:
         raise ValueError(f"matrix: expected one that can be inverted, got {found.tolist()}; check its values")
     return found

@@ -68,7 +68,7 @@ class Levels:
     @property
     def fields(self) -> dict[str, Any]:
         """Return the fields of a `Camera`."""
-        return {"black": torch.tensor([self.black]), "white": torch.tensor([self.white])}
+        return {"black": torch.tensor([self.black], device="cpu"), "white": torch.tensor([self.white], device="cpu")}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def judged(decoded: Decoded, container: Container, given: Given) -> tuple[Shot |
     sensor_to_linear, xyz_to_sensor = matrix
     fields = {
         "cfa": (pattern,),
-        "white_balance": torch.tensor([gains], dtype=torch.float32),
+        "white_balance": torch.tensor([gains], dtype=torch.float32, device="cpu"),
         "sensor_to_linear": sensor_to_linear.float()[None],
         "xyz_to_sensor": None if xyz_to_sensor is None else xyz_to_sensor.float()[None],
     }

@@ -76,8 +76,11 @@ def without_light(
     Raises `ValueError` for a light or a matrix that cannot be undone.
     """
     x, y = xy
-    xyz = torch.tensor([x, y, 1 - x - y], dtype=torch.float64) / torch.tensor([0.95047, 1.0, 1.08883]).double()
-    to_xyz = torch.tensor(color.LINEAR_TO_XYZ, dtype=torch.float64)
+    xyz = (
+        torch.tensor([x, y, 1 - x - y], dtype=torch.float64, device="cpu")
+        / torch.tensor([0.95047, 1.0, 1.08883], device="cpu").double()
+    )
+    to_xyz = torch.tensor(color.LINEAR_TO_XYZ, dtype=torch.float64, device="cpu")
     rows = torch.from_numpy(to_linear.astype(np.float64))
     if not bool((xyz > 0).all()) or abs(float(torch.linalg.det(rows))) < 1e-9:
         raise ValueError(f"a light of the chromaticity {x:g}, {y:g}")
