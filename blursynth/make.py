@@ -212,7 +212,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "mean blur PSNR": "-" if summary["blur_psnr_db"] is None else f"{summary['blur_psnr_db']:.2f} dB",
             "saturated": f"{100 * summary['saturated_share']:.2f} %",
             "seconds": f"{seconds:.1f}",
-            "made by": ", ".join(f"{package} {' and '.join(each)}" for package, each in summary["versions"].items()),
+            "versions": ", ".join(f"{package} {' and '.join(each)}" for package, each in summary["versions"].items()),
             "shards in": out,
             "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }

@@ -511,7 +511,7 @@ def test_what_made_the_set_is_said(copied, recipe_file, monkeypatch, capsys):
     command = ["--recipe", recipe_file(), "--out", str(out), "--workers", "0", "--count"]
     assert make.main([*command, "4"]) == 0
     said = capsys.readouterr()
-    assert f"made by          {', '.join(f'{name} {number}' for name, number in sorted(now.items()))}\n" in said.out
+    assert f"versions         {', '.join(f'{name} {number}' for name, number in sorted(now.items()))}\n" in said.out
     assert said.err == ""
 
     later = now | {"torch": "99.0"}
