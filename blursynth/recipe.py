@@ -19,7 +19,7 @@ from isp.command import did_you_mean
 from isp.files.document import Part
 from isp.recipe_files import RecipeError, brief, explained
 
-__all__ = ["Recipe", "RecipeError", "bind", "load_recipe", "rebind", "shipped", "summaries"]
+__all__ = ["Recipe", "RecipeError", "bind", "load_recipe", "shipped", "summaries"]
 
 
 def _known_save(key: str) -> str:
@@ -173,21 +173,6 @@ def bind(document: Any, name: str, problems: Sequence[str] = ()) -> Recipe:
     if recipe is None or found:
         raise RecipeError(name, found)
     return recipe
-
-
-def rebind(document: Any, name: str) -> Recipe:
-    """Return the recipe that shards hold. It was checked when they were made, so no file that it names is opened.
-
-    A folder can be verified where its kernels, profiles and weights are not; `bind` checks the recipe again before anything
-    is made of it. Raises `RecipeError` with all that is wrong with its keys.
-    """
-    _check_form(document, name)
-    recipe, found = _bound_fields(document)
-    stages = _bound_stages(document)
-    found += [problem for _, wrong in stages for problem in wrong]
-    if recipe is None or found:
-        raise RecipeError(name, found)
-    return recipe.model_copy(update={"stages": tuple(stage for stage, _ in stages)})
 
 
 def _bound_fields(document: dict[str, Any]) -> tuple[Recipe | None, list[str]]:

@@ -73,8 +73,12 @@ def diagnose(path: Path) -> Diagnosis:
         if kind in ("PNG", "JPEG") or (kind == "TIFF" and path.suffix.lower() in IMAGE_SUFFIXES):
             return Diagnosis(path, tuple(_of_picture(path, kind, tags, unread)))
         return _of_raw(path, head)
+    except MemoryError:
+        text = "expected enough memory for its pixels, got too little; close other programs, or use a smaller picture"
+        return Diagnosis(path, (Finding("file", "fatal", text),))
     except (OSError, ValueError) as problem:
-        return Diagnosis(path, (Finding("file", "fatal", str(problem).removeprefix(f"{path}: ")),))
+        text = command.sentence_of(problem, "check the path").removeprefix(f"{path}: ")
+        return Diagnosis(path, (Finding("file", "fatal", text),))
 
 
 # ---------------------------------------------------------------- a RAW file
@@ -254,7 +258,8 @@ def report(diagnosis: Diagnosis) -> str:
     ]
     lines.append(("verdict", verdict(diagnosis.findings)))
     width = max(len(topic) for topic, _ in lines) + 1
-    return f"{diagnosis.path}\n" + "".join(f"  {topic + ':':<{width}} {text}\n" for topic, text in lines)
+    blocks = (f"  {topic + ':':<{width}} {command.shown(text)}\n" for topic, text in lines)
+    return f"{command.shown(str(diagnosis.path))}\n" + "".join(blocks)
 
 
 def record(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -292,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = f"{len(found)} of {len(args.files)} files are done"
         return command.refuse(f"{path}: interrupted; {done}, run the command again for the rest", INTERRUPTED)
     if args.json:
-        command.say(json.dumps([record(diagnosis) for diagnosis in found], indent=1))
+        command.say(command.json_of([record(diagnosis) for diagnosis in found], indent=1))
     return DONE if all(diagnosis.usable for diagnosis in found) else BAD_DATA
 
 

@@ -10,10 +10,11 @@ five windows of a picture as one batch, with the range for SSIM taken from the d
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,6 +113,51 @@ def check_fit(learned: ISP, batch: Batch) -> None:
             raise ValueError(f"{learned.name}: {sentences}; choose another ISP, or other pairs")
 
 
+Figures = dict[str, tuple[float, float]]  # {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}
+Table = dict[str, Figures]  # {camera: means}
+
+
+def figures_of(
+    learned: ISP,
+    pair: Pair | VirtualPair,
+    index: int,
+    protocol: Protocol,
+    crop: int,
+    device: torch.device,
+    wrong: Sequence[str | None],
+) -> tuple[str, list[Figures]]:
+    """Return (camera, the figures of a pair for each entry of `wrong`: a parameter that is wrong, None for none).
+
+    Raises `ValueError` or `OSError` if the pair cannot be read, or if the ISP cannot take it, `MemoryError` if it does not
+    fit into memory.
+    """
+    import torch
+
+    from isp import full_size
+
+    batch = batch_of(pair, protocol, crop)
+    check_fit(learned, batch)
+    found = []
+    for parameter in wrong:
+        camera = batch.camera if parameter is None else with_wrong(batch.camera, parameter, 0, index)
+        with torch.no_grad(), full_size.memory_errors():
+            figures = measure(learned, batch._replace(camera=camera).to(device), protocol)
+        if any(math.isnan(value) for values in figures.values() for value in values):
+            raise ValueError("expected finite pixels, got NaN; check the camera's values and the ISP's weights")
+        found.append(figures)
+    return batch.camera.name[0], found
+
+
+def means(found: Sequence[tuple[str, Figures]]) -> Table:
+    """Return the means over the pairs of each camera."""
+    cameras = dict.fromkeys(camera for camera, _ in found)
+    rows = {camera: [figures for own, figures in found if own == camera] for camera in cameras}
+    return {
+        camera: {name: (_mean([one[name][0] for one in own]), _mean([one[name][1] for one in own])) for name in own[0]}
+        for camera, own in rows.items()
+    }
+
+
 def evaluate(
     learned: ISP,
     pairs: Sequence[Pair | VirtualPair],
@@ -119,32 +165,16 @@ def evaluate(
     crop: int,
     device: torch.device,
     wrong: str | None = None,
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return the means over the pairs of each camera, {camera: {"raw" | "srgb" | "cycle": (PSNR in dB, SSIM)}}.
-
-    Raises `ValueError` if the ISP cannot take a pair.
-    """
-    import torch
-
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+) -> Table:
+    """Return the means over the pairs of each camera. Raises what `figures_of` raises, with the name of the pair."""
+    found = []
     for index, pair in enumerate(pairs):
-        batch = batch_of(pair, protocol, crop)
         try:
-            check_fit(learned, batch)
+            camera, (figures,) = figures_of(learned, pair, index, protocol, crop, device, [wrong])
         except ValueError as problem:
-            raise ValueError(f"{pair.path}: {problem}") from problem
-        if wrong is not None:
-            batch = batch._replace(camera=with_wrong(batch.camera, wrong, 0, index))
-        with torch.no_grad():
-            figures = measure(learned, batch.to(device), protocol)
-        for name, figure in figures.items():
-            found.setdefault(batch.camera.name[0], {}).setdefault(name, []).append(figure)
-    return {
-        camera: {
-            name: (_mean([f[0] for f in figures]), _mean([f[1] for f in figures])) for name, figures in rows.items()
-        }
-        for camera, rows in found.items()
-    }
+            raise ValueError(command.located(pair.path, str(problem))) from problem
+        found.append((camera, figures))
+    return means(found)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -176,42 +206,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--wrong", action="store_true", help="repeat with each optical parameter wrong (Table S5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        dest="as_json",
+        help="print the figures as JSON; the PSNR of equal pictures is null",
+    )
     try:
         args = parser.parse_args(argv)
     except SystemExit as end:
         return int(end.code or DONE)
     import torch
 
-    from isp.pairs import split
     from isp.registry import create
-    from isp.train.data import VirtualShots
 
     if problem := command.device_problem(args.device):
         return command.refuse(f"--device: {problem}", USAGE)
     device = torch.device(args.device)
-    held_out: list[Pair | VirtualPair] = []
     try:
         learned = create(args.isp, device=device)
-        if args.virtual:
-            virtual = VirtualShots(tuple(args.virtual), args.shots, args.side - 1, held_out=args.shots)
-            held_out.extend(pair for of_camera in virtual.pairs(args.split) for pair in of_camera)
-        else:
-            held_out.extend(pair for folder in args.data for pair in split(folder, args.split))
-        tables = {"true": evaluate(learned, held_out, args.protocol, args.crop, device)}
-        for parameter in WRONG if args.wrong else ():
-            tables[f"wrong {parameter}"] = evaluate(learned, held_out, args.protocol, args.crop, device, parameter)
-    except (ValueError, OSError) as problem:
-        return command.refuse(str(problem), BAD_DATA)
+        held_out = _held_out(args)
+    except (ValueError, OSError) as trouble:
+        return command.refuse(command.sentence_of(trouble, "check the path"), BAD_DATA)
+    wrong = (None, *WRONG) if args.wrong else (None,)
+    found: dict[str | None, list[tuple[str, Figures]]] = {parameter: [] for parameter in wrong}
+    failed: dict[str, list[str]] = {}
+    for index, pair in enumerate(held_out):
+        try:
+            camera, rows = figures_of(learned, pair, index, args.protocol, args.crop, device, wrong)
+        except (ValueError, OSError, MemoryError) as trouble:
+            failed.setdefault(_reason(trouble, pair), []).append(str(pair.path))
+            continue
+        for parameter, row in zip(wrong, rows, strict=True):
+            found[parameter].append((camera, row))
+    tables = {
+        "true" if parameter is None else f"wrong {parameter}": means(own) for parameter, own in found.items() if own
+    }
     if args.as_json:
-        command.say(json.dumps(tables))
-        return DONE
-    command.say(f"{args.isp}, protocol {args.protocol}, PSNR in dB / SSIM")
+        command.say(command.json_of(tables))
+    else:
+        command.say(_report(tables, args.isp, args.protocol))
+    _warn_of(failed, len(held_out))
+    return BAD_DATA if failed else DONE
+
+
+def _held_out(args: argparse.Namespace) -> list[Pair | VirtualPair]:
+    """Return the pairs to measure. Raises `ValueError` or `OSError` if there are none, or if a list cannot be read."""
+    from isp.pairs import split
+    from isp.train.data import VirtualShots
+
+    if args.virtual:
+        virtual = VirtualShots(tuple(args.virtual), args.shots, args.side - 1, held_out=args.shots)
+        return [pair for of_camera in virtual.pairs(args.split) for pair in of_camera]
+    pairs = [pair for folder in args.data for pair in split(folder, args.split)]
+    if not pairs:
+        lists = ", ".join(str(folder / f"{args.split}.txt") for folder in args.data)
+        raise ValueError(f"{lists}: expected names of pairs, got none; choose another --split")
+    return [*pairs]
+
+
+def _reason(problem: Exception, pair: Pair | VirtualPair) -> str:
+    """Return why a pair cannot be used, without its path."""
+    if isinstance(problem, MemoryError):
+        return "expected enough memory for its pixels, got too little; close other programs, or use smaller pairs"
+    return command.sentence_of(problem, "check the path").removeprefix(f"{pair.path}: ")
+
+
+def _warn_of(failed: Mapping[str, Sequence[str]], count: int) -> None:
+    """Name the pairs that could not be used, one line for each reason; `failed` is {reason: pairs}."""
+    for reason, (first, *others) in failed.items():
+        more = f" (and {len(others)} more pairs)" if others else ""
+        command.warn(command.shown(f"{first}{more}: {reason}"))
+    if failed:
+        bad = sum(map(len, failed.values()))
+        command.warn(f"{bad} of {count} pairs could not be used; the figures are those of the others")
+
+
+def _report(tables: Mapping[str, Table], isp_name: str, protocol: Protocol) -> str:
+    lines = [f"{isp_name}, protocol {protocol}, PSNR in dB / SSIM"]
     for title, table in tables.items():
         for camera, row in table.items():
             figures = "   ".join(f"{name} {psnr:6.2f} / {similarity:.4f}" for name, (psnr, similarity) in row.items())
-            command.say(f"{camera:16} {title:18} {figures}")
-    return DONE
+            lines.append(command.shown(f"{camera:16} {title:18} {figures}"))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

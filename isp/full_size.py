@@ -10,7 +10,8 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -86,7 +87,8 @@ def strategy_for(camera_isp: ISP, direction: Direction, image: Float[Tensor, "b 
 def budget_bytes(device: torch.device | str) -> int:
     """Return the default budget: `SHARE` of the memory that is free or already taken by this process.
 
-    It is the memory of the CUDA device, else that of the machine or its container, whichever is less.
+    It is the memory of the CUDA device, else the least of that of the machine, of its container, and of what `ulimit -v`
+    leaves to this process.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -100,7 +102,24 @@ def budget_bytes(device: torch.device | str) -> int:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
         if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
             free = min(free, float(limit.read_text()) - float(used.read_text()))
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - _addressed_bytes())
     return int(SHARE * (max(0.0, free) + _resident_bytes(device)))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn what torch and OpenCV raise if the memory does not suffice into `MemoryError`."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as problem:
+        text = str(problem)
+        if "allocate memory" in text or "out of memory" in text or "Insufficient memory" in text or "bad_alloc" in text:
+            raise MemoryError(text.splitlines()[0]) from problem
+        raise
 
 
 def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Strategy:
@@ -127,6 +146,12 @@ def _local(camera_isp: ISP, direction: Direction, image: Tensor) -> Strategy:
 
     peak_bytes = len(image) * (12.0 * height + BYTES_A_PIXEL * (rows + 2 * halo)) * width
     return Strategy(label="in strips", peak_bytes=peak_bytes, work=float(height), run=in_strips)
+
+
+def _addressed_bytes() -> float:
+    """Return the size of the address space of this process; 0 if the system does not say."""
+    statm = Path("/proc/self/statm")
+    return float(int(statm.read_text().split()[0]) * resource.getpagesize()) if statm.exists() else 0.0
 
 
 def _resident_bytes(device: torch.device) -> float:

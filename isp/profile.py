@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class Profile(Part):
         if self.xyz_to_sensor is not None:
             return color.matrix_from_libraw(self.xyz_to_sensor)
         if self.sensor_to_linear is not None:
-            return torch.tensor(self.sensor_to_linear, dtype=torch.float64)
+            return torch.tensor(self.sensor_to_linear, dtype=torch.float64, device="cpu")
         raise ValueError(f'camera profile "{self.name}": its matrix belongs to the shot; give one of its shots')
 
     def camera(
@@ -112,15 +112,19 @@ class Profile(Part):
     ) -> Camera:
         """Return one shot of this camera. `white_balance` is (red, blue); `optics` are iso, exposure_s, f_number, focal_mm."""
         red, blue = white_balance
-        known = {key: torch.tensor([value], dtype=torch.float32) for key, value in optics.items() if value is not None}
-        xyz = None if self.xyz_to_sensor is None else torch.tensor([self.xyz_to_sensor], dtype=torch.float32)
+        float32 = partial(torch.tensor, dtype=torch.float32, device="cpu")
+        known = {key: float32([value]) for key, value in optics.items() if value is not None}
+        xyz = None if self.xyz_to_sensor is None else float32([self.xyz_to_sensor])
         levels: dict[str, torch.Tensor] = {}
         if self.levels is not None:
-            levels = {"black": torch.full((1, 3), self.levels.black), "white": torch.tensor([self.levels.white])}
+            levels = {
+                "black": torch.full((1, 3), self.levels.black, device="cpu"),
+                "white": torch.tensor([self.levels.white], device="cpu"),
+            }
         return Camera(
             name=(self.name,),
             cfa=(cfa or self.cfa,),
-            white_balance=torch.tensor([[red, 1.0, blue]], dtype=torch.float32),
+            white_balance=float32([[red, 1.0, blue]]),
             sensor_to_linear=self.matrix(shot).float()[None],
             xyz_to_sensor=xyz,
             **levels,

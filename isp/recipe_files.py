@@ -18,14 +18,14 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from isp.command import did_you_mean
+from isp.command import UsageError, did_you_mean
 from isp.files import document
 
 MOST_SHOWN = 30  # problems in a message
 LONGEST = 1000  # characters of one
 
 
-class RecipeError(ValueError):
+class RecipeError(UsageError):
     """A recipe that cannot be used, with all its problems at once; the message has the first `MOST_SHOWN`."""
 
     def __init__(self, recipe: str, problems: Sequence[str]) -> None:

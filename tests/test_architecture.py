@@ -274,6 +274,22 @@ def nothing_runs_from_data(module: str, tree: ast.Module) -> Iterator[str]:
                 yield f"calls {called} without a SafeLoader"
 
 
+MAKES_A_TENSOR = {
+    *("zeros", "ones", "empty", "full", "eye", "arange", "range", "linspace", "logspace", "tensor", "as_tensor"),
+    *("asarray", "scalar_tensor", "rand", "randn", "randint", "randperm", "normal", "fftfreq", "rfftfreq"),
+    *("hann_window", "hamming_window", "tril_indices", "triu_indices", "Generator"),
+}
+
+
+def tensors_name_their_device(module: str, tree: ast.Module) -> Iterator[str]:
+    """Or they would go where a user's `torch.set_default_device` says."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and all(keyword.arg != "device" for keyword in node.keywords):
+            called = ast.unparse(node.func)
+            if top(called) == "torch" and called.split(".")[-1] in MAKES_A_TENSOR:
+                yield f"calls {called} without a device (line {node.lineno})"
+
+
 Rule = Callable[[str, ast.Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     isp_stands_alone,
@@ -287,6 +303,7 @@ RULES: tuple[Rule, ...] = (
     light_modules_load_nothing_heavy,
     names_mean_something,
     nothing_runs_from_data,
+    tensors_name_their_device,
 )
 
 
@@ -431,6 +448,8 @@ PLANTED = [
     (nothing_runs_from_data, "isp.files.pictures", "yaml.unsafe_load(text)"),
     (nothing_runs_from_data, "isp.files.pictures", "yaml.full_load(text)"),
     (nothing_runs_from_data, "isp.files.pictures", "from yaml import load"),
+    (tensors_name_their_device, "isp.cfa", "torch.zeros(3, dtype=torch.float32)"),
+    (tensors_name_their_device, "isp.virtual.scenes", "torch.fft.fftfreq(8)"),
 ]
 
 INNOCENT = [
@@ -494,6 +513,7 @@ INNOCENT = [
     (nothing_runs_from_data, "isp.files.pictures", "torch.load(path, weights_only=True)\njson.load(file)"),
     (nothing_runs_from_data, "isp.files.pictures", "yaml.safe_load(text)\nyaml.load(text, Loader=yaml.SafeLoader)"),
     (nothing_runs_from_data, "isp.files.pictures", "class Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)"),
+    (tensors_name_their_device, "isp.cfa", "torch.zeros(3, device=image.device)\nimage.new_zeros(3)\nnumpy.zeros(3)"),
 ]
 
 

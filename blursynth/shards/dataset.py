@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import json
 import operator
 import os
 import threading
@@ -16,8 +15,9 @@ from typing import Any, SupportsIndex
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from blursynth.shards import arrays, folders
+from blursynth.shards import arrays
 from blursynth.shards.epochs import Epochs
+from blursynth.shards.manifest import Manifest
 from blursynth.shards.reader import Shard, open_shard
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
@@ -43,28 +43,24 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
         self._folder = Path(path)
-        manifest = self._folder / folders.MANIFEST
-        if not manifest.is_file():
-            raise ValueError(
-                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); "
-                "run blursynth.make again until it finishes"
-            )
-        entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
-        entries = [entry for entry in entries if entry["count"]]
-        self._paths = [self._folder / _file_name(entry["shard"]) for entry in entries]
+        manifest = Manifest.read(self._folder)
+        receipts = [receipt for receipt in manifest.receipts.values() if receipt.count]
+        self._identity = manifest.identity
+        self._paths = [self._folder / receipt.shard for receipt in receipts]
+        self._counts = {path: receipt.count for path, receipt in zip(self._paths, receipts, strict=True)}
         missing = [path.name for path in self._paths if not path.is_file()]
-        if missing or not entries:
+        if missing or not receipts:
             raise ValueError(
                 f"{self._folder}: expected the shards that its manifest lists, got none of {', '.join(missing) or 'them'}; "
                 "run python -m blursynth.verify --repair"
             )
-        self._ends: list[int] = list(accumulate(entry["count"] for entry in entries))
+        self._ends: list[int] = list(accumulate(receipt.count for receipt in receipts))
         self._crop, self._augment, self._seed = crop, augment, seed
         self._epochs = Epochs(self._ends[-1])
         self._open: OrderedDict[Path, Shard] = OrderedDict()
         self._opened_by = os.getpid()
         self._locks: dict[int, threading.Lock] = {}  # by process: a forked child must not wait for its parent's threads
-        with open_shard(self._paths[0]) as shard:
+        with self._checked(open_shard(self._paths[0])) as shard:
             height, width, _ = shard.shape("blur")
         self._size = height, width
         if crop is not None and not 0 < crop <= min(height, width):
@@ -138,11 +134,22 @@ class ShardDataset(Dataset[dict[str, Any]]):
             # Handles that were inherited through fork belong to the parent.
             self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
-            self._open[path] = open_shard(path)
+            self._open[path] = self._checked(open_shard(path))
             if len(self._open) > _MOST_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(path)
         return self._open[path]
+
+    def _checked(self, shard: Shard) -> Shard:
+        """Return an opened shard that is the one which the manifest lists. Raises `OSError` for another."""
+        listed = self._counts[shard.path]
+        if (shard.count, shard.identity) != (listed, self._identity):
+            shard.close()
+            raise OSError(
+                f"{shard.path}: expected the shard of {listed} pairs that the manifest lists, got one of {shard.count} pairs "
+                "or of another run; run python -m blursynth.verify"
+            )
+        return shard
 
     def close(self) -> None:
         """Closes every file that this process opened; reading opens them again."""
@@ -152,10 +159,3 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1, "_locks": {}}
-
-
-def _file_name(name: str) -> str:
-    """`name`, if it is the name of a file: a manifest from outside must not lead out of its folder."""
-    if Path(name).name != name:
-        raise ValueError(f"manifest: expected the name of a file in the same folder, got {name!r}")
-    return name

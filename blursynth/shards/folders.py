@@ -14,7 +14,7 @@ from blursynth.shards import identity as identities
 from blursynth.shards import publish
 from blursynth.shards.format import SCHEMA_VERSION, is_ours, name_of, number_of
 from blursynth.shards.identity import Identity
-from blursynth.shards.reader import open_shard
+from blursynth.shards.reader import is_of_another_program, open_shard
 from blursynth.shards.receipt import Receipt
 from blursynth.shards.soundness import problems_of
 from blursynth.shards.writer import Job
@@ -136,6 +136,16 @@ def other_versions(folder: Path) -> list[str]:
     ]
 
 
+def versions_in(folder: Path) -> dict[str, list[str]]:
+    """Every version of the code and of each library that the shards in `folder` were made with, by package."""
+    found: dict[str, set[str]] = {}
+    for path in shards_in(folder):
+        with suppress(OSError), open_shard(path) as shard:
+            for package, then in shard.versions.items():
+                found.setdefault(package, set()).add(then)
+    return {package: sorted(found[package]) for package in sorted(found)}
+
+
 def _move_aside(folder: Path, owner: Identity) -> Path:
     stem = f"replaced-{owner.recipe[:8]}-{owner.seed}"
     attempts = (folder / (f"{stem}-{again}" if again else stem) for again in range(10_000))
@@ -156,18 +166,44 @@ def _is_of_shards(name: str) -> bool:
 
 
 def set_strangers_aside(folder: Path) -> list[Path]:
-    """Rename every file that has the name of a shard but is none, so that making that shard does not destroy it.
+    """Rename everything that has the name of a shard, a receipt, the manifest or the identity, but was not written by this
+    program, so that writing does not destroy it.
 
     Returns the new paths.
     """
     moved = []
-    for path in shards_in(folder):
-        if path.is_file() and not is_ours(path):
+    for path in sorted(folder.iterdir()):
+        if _is_strange(path):
             names = (f"{path.name}.{again}.set-aside" for again in range(10_000))
             aside = next(place for name in names if not (place := path.with_name(name)).exists())
             path.rename(aside)
             moved.append(aside)
     return moved
+
+
+# A document of ours has these keys; one that is damaged beyond reading may still be ours.
+_KEYS_OF = {MANIFEST: {"shards", "identity"}, IDENTITY: {"recipe", "seed", "data", "weights"}}
+_KEYS_OF_RECEIPT = {"shard", "sha256"}
+
+
+def _is_strange(path: Path) -> bool:
+    """Whether `path` has a name that this program writes, and holds what it did not write. Links are judged by their goal."""
+    is_shard = number_of(path.name) is not None
+    keys = _KEYS_OF.get(path.name)
+    if number_of(path.name.removesuffix(".json")) is not None and not is_shard:
+        keys = _KEYS_OF_RECEIPT
+    if not is_shard and keys is None:
+        return False
+    if not path.is_file():
+        return not path.is_symlink()
+    if is_shard:
+        return not is_ours(path) or is_of_another_program(path)
+    content = places.read_bytes(path, "a document", _MOST_BYTES_OF_MANIFEST)
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return content[:1] not in (b"", b"{")
+    return not isinstance(document, dict) or not (keys or set()) <= document.keys()
 
 
 # ---------------------------------------------------------------- what is to be made
@@ -190,7 +226,7 @@ def plan(
 
     Raises `ValueError` if a shard beyond `count`, which the manifest would list, is not a sound one of this run.
     """
-    text = json.dumps(recipe.effective(), sort_keys=True)
+    text, inputs = json.dumps(recipe.effective(), sort_keys=True), identities.inputs_of(recipe)
     per_shard = recipe.samples_per_shard
     wanted = range(-(-count // per_shard)) if numbers is None else sorted(numbers)
     if numbers is None:
@@ -202,7 +238,7 @@ def plan(
         if _samples_covered(path, identity) >= len(indices):
             continue
         samples = tuple((index, clips[index % len(clips)]) for index in indices)
-        jobs.append(Job(path, text, identity, device, recipe.on_error, samples))
+        jobs.append(Job(path, text, identity, inputs, device, recipe.on_error, samples))
     return jobs
 
 

@@ -71,18 +71,31 @@ class Identity:
 
 def identity_of(recipe: Recipe, data_digest: str) -> Identity:
     """The identity of a run of `recipe` over source files with this digest."""
-    from blursynth.stages.isp import opened
-
-    files = [digests.file_digest(path) for stage in recipe.stages for path in stage.files()]
-    names = {name for stage in recipe.stages for name in stage.isps}
-    weights = [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
     return Identity(
         recipe=recipe.digest,
         seed=recipe.seed,
-        data=digests.digest_of([data_digest, *files]),
-        weights=digests.digest_of(weights),
+        data=digests.digest_of([data_digest, *_files_of(recipe)]),
+        weights=digests.digest_of(_weights_of(recipe)),
         pixels=PIXELS,
     )
+
+
+def inputs_of(recipe: Recipe) -> str:
+    """One digest of everything besides the pictures that a run of `recipe` reads: kernels, profiles, weights."""
+    return digests.digest_of([*_files_of(recipe), *_weights_of(recipe)])
+
+
+def _files_of(recipe: Recipe) -> list[str]:
+    """The digests of the files that the stages name."""
+    return [digests.file_digest(path) for stage in recipe.stages for path in stage.files()]
+
+
+def _weights_of(recipe: Recipe) -> list[str]:
+    """The digests of the weights of its ISPs."""
+    from blursynth.stages.isp import opened
+
+    names = {name for stage in recipe.stages for name in stage.isps}
+    return [digest for name in sorted(names) for digest in opened(name, "cpu").weights]
 
 
 def versions() -> dict[str, str]:

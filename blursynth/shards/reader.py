@@ -47,6 +47,15 @@ def open_shard(path: Path) -> Shard:
             raise
 
 
+def is_of_another_program(path: Path) -> bool:
+    """Whether the HDF5 file at `path` has attributes, or none, but not those of a shard. A damaged one may be a shard."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "recipe_digest" not in file.attrs
+    except _DAMAGED:
+        return False
+
+
 @contextmanager
 def _in_words(expected: str) -> Iterator[None]:
     """Turn whatever a damaged file raises into an `OSError` with a sentence."""

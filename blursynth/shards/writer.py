@@ -44,6 +44,7 @@ class Job:
     path      where the shard goes
     recipe    the effective recipe, as JSON
     identity  of the folder
+    inputs    the digest of what the recipe reads besides pictures (`identity.inputs_of`)
     device    that makes the pairs
     on_error  of the recipe, which its effective form leaves out
     samples   (index, clip) of every pair
@@ -52,6 +53,7 @@ class Job:
     path: Path
     recipe: str
     identity: Identity
+    inputs: str
     device: str
     on_error: str
     samples: tuple[tuple[int, Any], ...]

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from isp import command
@@ -153,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 def plan_results(args: argparse.Namespace) -> dict[Path, Results]:
     """Return {file: its results}. Raises `ValueError` if a result would overwrite anything."""
     suffix = SUFFIXES.get(getattr(args, "format", ""), "")
-    sources = {path.resolve() for path in args.files}
+    sources = {os.path.realpath(path) for path in args.files}
     planned: dict[Path, Results] = {}
     owner: dict[Path, Path] = {}
     for path in args.files:
@@ -164,8 +165,10 @@ def plan_results(args: argparse.Namespace) -> dict[Path, Results]:
                     f"{path}: its results would have the names of those of {owner[result]}; "
                     "run the command on it alone, with another --out"
                 )
-            if result.resolve() in sources:
+            if os.path.realpath(result) in sources:
                 raise ValueError(f"{result}: the output would overwrite an input; choose another --out")
+            if result.is_dir():
+                raise ValueError(f"{result}: expected the name of a file, got that of a folder; choose another --out")
             if result.exists() and not args.force:
                 raise ValueError(f"{result}: exists already; choose another --out, or replace it with --force")
             owner[result] = path
@@ -246,17 +249,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.refuse(f"{args.out}: interrupted; {REST}", INTERRUPTED)
 
 
-@contextmanager
-def _all_or_none(results: Results) -> Iterator[None]:
-    """Remove the new results if not all can be written: a mosaic without its sidecar is of no use."""
-    there = [result for result in results if result.exists()]
+def _write_all(work: Work, path: Path, results: Results, out: Path) -> None:
+    """Do the work on one file in a folder of its own, then move all results to their places in `out`.
+
+    A mosaic with the sidecar of an earlier run, or without one, would be worse than no mosaic.
+    Raises `OSError` with the name `out` if the results cannot be written, and what `work` raises if the file is at fault.
+    """
+    from isp import full_size
+
+    unfinished = str(out)
     try:
-        yield
-    except BaseException:
-        for result in results:
-            if result not in there:
-                result.unlink(missing_ok=True)
+        with TemporaryDirectory(prefix=".", suffix=".part", dir=out, ignore_cleanup_errors=True) as unfinished:
+            made = [Path(unfinished) / result.name for result in results]
+            with full_size.memory_errors():
+                work(path, type(results)(*made))
+            for one, result in zip(made, results, strict=True):
+                one.replace(result)
+    except OSError as problem:
+        if str(problem.filename).startswith((unfinished, str(out / "."))):
+            raise OSError(problem.errno, problem.strerror, str(out)) from problem
         raise
+    except ValueError as problem:
+        raise ValueError(str(problem).replace(unfinished, str(out))) from problem
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -264,7 +278,7 @@ def _run(args: argparse.Namespace) -> int:
         planned = plan_results(args)
         work = open_work(args)
     except (OSError, ValueError) as problem:
-        return command.refuse(str(problem), USAGE)
+        return command.refuse(command.sentence_of(problem, "check the path"), USAGE)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -273,23 +287,33 @@ def _run(args: argparse.Namespace) -> int:
     failed = []
     for path, results in planned.items():
         try:
-            with _all_or_none(results):
-                work(path, results)
-        except (OSError, ValueError) as problem:
-            if isinstance(problem, OSError) and problem.errno is not None and problem.filename != str(path):
+            _write_all(work, path, results, args.out)
+        except (OSError, ValueError, MemoryError) as problem:
+            if isinstance(problem, OSError) and problem.filename == str(args.out):
                 return command.refuse(
                     f"--out {args.out}: cannot write the results of {path}: {problem.strerror}; "
                     f"fix that or choose another --out; {REST}",
                     BAD_DATA,
                 )
-            text = str(problem)
-            command.warn(command.located(path, text))
+            command.warn(command.shown(command.located(path, _sentence(problem))))
             failed.append(str(path))
         else:
-            command.say("\n".join(map(str, results)))
+            command.say("\n".join(command.shown(str(result)) for result in results))
     if failed:
-        command.warn(f"{len(failed)} of {len(planned)} files could not be used: {', '.join(failed)}")
+        listed = command.shown(", ".join(failed))
+        command.warn(f"{len(failed)} of {len(planned)} files could not be used: {listed}")
     return BAD_DATA if failed else DONE
+
+
+def _sentence(problem: Exception) -> str:
+    """Return why a file cannot be used."""
+    if isinstance(problem, MemoryError):
+        return (
+            "expected enough memory for its pixels, got too little; give less with --memory, or use a smaller picture"
+        )
+    if isinstance(problem, OSError) and problem.errno is not None:
+        return f"expected a readable file, got an error ({problem.strerror}); check it"
+    return str(problem)
 
 
 if __name__ == "__main__":

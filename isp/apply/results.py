@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from isp.files.places import writable_name
+
 
 @dataclass(frozen=True)
 class Results:
@@ -41,10 +43,13 @@ class Edit(Results):
 
 
 def plan(command: str, path: Path, out: Path, suffix: str) -> Results:
-    """Return the results of `command` for the file `path`, in the folder `out`; `suffix` is that of pictures."""
+    """Return the results of `command` for the file `path`, in the folder `out`; `suffix` is that of pictures.
+
+    Their names begin with the stem of `path`, as `isp.files.places.writable_name` writes it.
+    """
 
     def named(ending: str) -> Path:
-        return out / f"{path.stem}{ending}"
+        return out / f"{writable_name(path.stem)}{ending}"
 
     if command == "inverse":
         return Raw(mosaic=named(".tif"), sidecar=named(".json"), preview=named("_preview.png"))

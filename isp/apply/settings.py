@@ -39,6 +39,12 @@ class Overrides:
     f_number: float | None = None
     focal_mm: float | None = None
 
+    def for_reading(self) -> dict[str, Any]:
+        """Return those that `isp.files.raw.read_raw` takes, for a file that may lack what they give."""
+        gains = None if self.white_balance is None else (self.white_balance[0], 1.0, self.white_balance[1])
+        matrix = None if self.matrix is None else _rows(self.matrix)
+        return {"white_balance": gains, "sensor_to_linear": matrix, "black": self.black, "white": self.white}
+
 
 @dataclass(frozen=True)
 class ChosenCamera:
@@ -68,6 +74,11 @@ def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option
     nor `overrides` give a matrix and a white balance.
     """
     notes = []
+    # A transfer has two cameras, to which one matrix or white balance cannot belong.
+    give = {
+        each: f"give {each}, or choose" if option == "--camera" else "choose"
+        for each in ("--white-balance", "--matrix")
+    }
     if not name:
         own = profile_of(camera_isp)
         name, why = (own, f", which {camera_isp.name} was trained for") if own else (PROFILE, "")
@@ -85,21 +96,21 @@ def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option
     else:
         raise ValueError(
             f"camera {name}: expected LibRaw coefficients to compute daylight from, got none; "
-            "give --white-balance, or choose another camera"
+            f"{give['--white-balance']} another camera"
         )
     if overrides.matrix is not None:
         known = known.model_copy(update={"xyz_to_sensor": None, "sensor_to_linear": _rows(overrides.matrix)})
     if known.xyz_to_sensor is None and known.sensor_to_linear is None:
         raise ValueError(
-            f"camera {name}: expected one matrix, got one for each of its shots; give --matrix, or choose another camera"
+            f"camera {name}: expected one matrix, got one for each of its shots; {give['--matrix']} another camera"
         )
     return ChosenCamera(changed(known.camera((red, blue)), overrides), name, notes=tuple(notes))
 
 
 def from_raw(path: Path, overrides: Overrides) -> ChosenCamera:
     """Return a camera with matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw`."""
-    image = read_raw(path)
-    without_optics = dataclasses.replace(image.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
+    image = read_raw(path, **overrides.for_reading())
+    without_optics = dataclasses.replace(image.native, iso=None, exposure_s=None, f_number=None, focal_mm=None)
     return ChosenCamera(changed(without_optics, overrides), image.model, path, image.warnings)
 
 
@@ -108,8 +119,8 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
     camera = chosen.camera
     if camera.black is not None and camera.white is not None:
         return chosen
-    black = torch.full((1, 3), BLACK) if camera.black is None else camera.black
-    white = torch.tensor([WHITE]) if camera.white is None else camera.white
+    black = torch.full((1, 3), BLACK, device="cpu") if camera.black is None else camera.black
+    white = torch.tensor([WHITE], device="cpu") if camera.white is None else camera.white
     note = (
         f"{chosen.name} gives no levels; using black {float(black[0, 1]):g}, white {float(white[0]):g} "
         "(--black and --white set others)"
@@ -121,7 +132,7 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
 def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
     """Fill in those of iso, exposure_s, f_number and focal_mm that `camera` does not know."""
     values: dict[str, Any] = {
-        field: torch.tensor([value], dtype=torch.float32)
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
         for field, value in optics.items()
         if getattr(camera, field) is None
     }
@@ -131,17 +142,17 @@ def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
 def changed(camera: Camera, overrides: Overrides) -> Camera:
     """Apply `overrides` to the camera of one shot. Raises `ValueError` if white would not be above black."""
     values: dict[str, Any] = {
-        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32)
+        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32, device="cpu")
         for field in (*OPTICS, "white")
         if getattr(overrides, field) is not None
     }
     if overrides.white_balance is not None:
         red, blue = overrides.white_balance
-        values["white_balance"] = torch.tensor([[red, 1.0, blue]])
+        values["white_balance"] = torch.tensor([[red, 1.0, blue]], device="cpu")
     if overrides.matrix is not None:
-        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)]), "xyz_to_sensor": None}
+        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)], device="cpu"), "xyz_to_sensor": None}
     if overrides.black is not None:
-        values["black"] = torch.tensor([overrides.black]).expand(1, 3).clone()
+        values["black"] = torch.tensor([overrides.black], device="cpu").expand(1, 3).clone()
     if overrides.cfa is not None:
         values["cfa"] = (overrides.cfa,)
     return _checked(dataclasses.replace(camera, **values))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
@@ -27,9 +29,42 @@ def inside(folder: Path, name: object, listed_in: object) -> Path:
     return folder.joinpath(*parts)
 
 
+_MOST_NAME_BYTES = 200  # of the 255 that file systems allow; endings such as "_transfer_before_after.jpg" need some
+
+
+def writable_name(name: str) -> str:
+    """Return `name` as a part of the names of files that we write: valid UTF-8 on one line, at most 200 bytes.
+
+    Bytes that are not UTF-8, control characters, ends of lines, and spaces at both ends become "%FF", since neither lists nor
+    JSON can hold them. A longer name is cut, and the cut one ends in "~" and 8 digits of the SHA-256 of the whole name.
+
+    >>> writable_name("DSC_0001"), writable_name("\\udcff\\n ")
+    ('DSC_0001', '%FF%0A%20')
+    """
+    first, last = len(name) - len(name.lstrip(" ")), len(name.rstrip(" "))
+    written = "".join(
+        character
+        if first <= place < last and unicodedata.category(character) not in _UNWRITABLE
+        else _escaped(character)
+        for place, character in enumerate(name)
+    )
+    encoded = written.encode()
+    if len(encoded) <= _MOST_NAME_BYTES:
+        return written
+    ending = f"~{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return encoded[: _MOST_NAME_BYTES - len(ending)].decode(errors="ignore") + ending
+
+
+_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")  # categories: control characters, lone surrogates, ends of lines and paragraphs
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
+    stat.S_IFBLK: "a device", stat.S_IFREG: "a file",
 }  # fmt: skip
 
 
@@ -52,6 +87,29 @@ def check_regular(path: Path, expected: str = "a file") -> int:
     return found.st_size
 
 
+def check_folder(path: Path, expected: str = "a folder") -> None:
+    """Check that a folder is at `path`, or can be made there: nothing else lies there, or above it.
+
+    `expected` names what should be there. Raises `ValueError` if something else is in the way.
+    """
+    for place in (path, *path.parents):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError) as cause:
+            if place.is_symlink():
+                raise ValueError(
+                    f"{place}: expected {expected}, got a link that leads nowhere; check the path"
+                ) from cause
+            continue
+        except (OSError, ValueError) as cause:
+            reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+            raise ValueError(f"{place}: expected {expected}, got an error ({reason}); check the path") from cause
+        if not stat.S_ISDIR(found.st_mode):
+            got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+            raise ValueError(f"{place}: expected {expected}, got {got}; check the path")
+        return
+
+
 def read_bytes(path: Path, expected: str = "a file", most: int | None = None) -> bytes:
     """Return the content of the regular file at `path`, of at most `most` bytes.
 
@@ -62,6 +120,7 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
         raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
     try:
         with path.open("rb") as file:
-            return file.read() if most is None else file.read(most)
+            # A read of `most` bytes would take that much memory before it reads any.
+            return file.read(size)
     except OSError as cause:
         raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause

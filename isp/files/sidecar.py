@@ -46,7 +46,7 @@ class CameraRecord(_Part):
     def _can_be_used(self) -> CameraRecord:
         if self.white <= max(self.black):
             raise ValueError(f"expected white above black, got {self.white:g} and {max(self.black):g}")
-        if abs(float(torch.linalg.det(torch.tensor(self.sensor_to_linear, dtype=torch.float64)))) < 1e-6:
+        if abs(float(torch.linalg.det(torch.tensor(self.sensor_to_linear, dtype=torch.float64, device="cpu")))) < 1e-6:
             raise ValueError("expected an invertible sensor_to_linear, got a singular one")
         return self
 

@@ -13,20 +13,18 @@ import torch
 from jaxtyping import Float, UInt16
 from torch import Tensor
 
-from isp import cfa, color
+from isp import color
+from isp.files.containers.contents import MOST_PIXELS_VARIABLE, most_pixels
 from isp.files.findings import Finding
 from isp.files.tiff import Page, blocks
 
 Raw = UInt16[np.ndarray, "h w *colours"]
 
-MOST_OF_WHITE = 1.5  # times the white level: LibRaw's is often a little low, but never that much
-LEAST_OF_WHITE = 1 / 16
-MOST_BELOW_BLACK = 0.5  # share of the pixels: noise takes half of a dark frame below black, never more
-MANY_BELOW_BLACK, MANY_ABOVE_WHITE = 0.2, 0.01  # shares that deserve a warning
 MOST_EMPTY, BLOCK = 0.01, 16
+LEAST_BITS = {8: 1 / 128, 34892: 1 / 128}  # a pixel: Deflate and lossy compression pack whole areas into a few bits
+LEAST_BITS_ELSE = 1 / 4  # every other code takes at least one bit, or codes pairs
 EQUAL_GAINS = 0.01  # relative difference: no sensor is so even, but a file that is balanced already
 MOST_GAIN = 20.0  # and its reciprocal: no light source is so coloured
-_SHARES = (1e-12, 0.001, 0.5, 0.999, 1 - 1e-12)  # of the pixels: up to the minimum, ..., up to the maximum
 
 _MOSAIC, _LINEAR = 32803, 34892
 COMPRESSIONS = {
@@ -35,6 +33,8 @@ COMPRESSIONS = {
     65535: "Pentax PEF",
 }  # fmt: skip
 _NOT_IN_LIBRAW = (9, 52546)
+_NO_GAINS = "give --white-balance to isp.apply"
+_NO_MATRIX = "give --matrix to isp.apply, or convert the file to a DNG that has one"
 
 
 # ---------------------------------------------------------------- the file
@@ -44,7 +44,12 @@ def main_page(pages: Iterable[Page]) -> Page | None:
     """Return the directory of the RAW data: that of the mosaic, else the one with the most bytes."""
     return max(
         (page for page in pages if any(True for _ in blocks(page))),
-        key=lambda page: (page["colours"][0] in (_MOSAIC, _LINEAR), sum(length for _, length in blocks(page))),
+        # A DNG may hold a mask, a depth map or a demosaicked copy, which say so by their kind.
+        key=lambda page: (
+            page["colours"][0] in (_MOSAIC, _LINEAR),
+            page["subfile"] == (0,),
+            sum(length for _, length in blocks(page)),
+        ),
         default=None,
     )
 
@@ -68,6 +73,22 @@ def undecodable(page: Page | None, size: int, reason: str) -> Finding:
     elif page is not None and (missing := _cut_short(page, size)) is not None:
         text = missing
     return Finding("data", "fatal", text)
+
+
+def pixels(page: Page | None, height: int, width: int, size: int) -> Finding | None:
+    """Return the finding on `height` x `width` pixels that a file of `size` bytes cannot hold, or that are too many.
+
+    None if there is nothing wrong. A damaged size would otherwise cost gigabytes.
+    """
+    compression = 1 if page is None else page["compression"][0]
+    least = int(height * width * LEAST_BITS.get(compression, LEAST_BITS_ELSE)) // 8
+    if size < least:
+        text = f"expected a whole RAW file of {height}x{width} pixels, which take at least {least} bytes, got {size}; "
+        return Finding("data", "fatal", f"{text}it is damaged or truncated, copy it again")
+    if height * width > (most := most_pixels()):
+        text = f"expected at most {most} pixels, got {height}x{width}; raise the limit with the environment variable "
+        return Finding("data", "fatal", f"{text}{MOST_PIXELS_VARIABLE}")
+    return None
 
 
 def _cut_short(page: Page, size: int) -> str | None:
@@ -124,28 +145,6 @@ def _empty(raw: Raw) -> float:
 # ---------------------------------------------------------------- the sensor
 
 
-def pattern(colours: np.ndarray | None, letters: str, channels: int) -> tuple[str | None, Finding]:
-    """Return (the CFA pattern, or None if there is no usable one; the finding on it).
-
-    `colours` are LibRaw's numbers of the colours, which `letters` name; every pixel has `channels` values.
-    """
-    if channels > 1:
-        text = (
-            f"expected a Bayer mosaic, got {channels} colours in each pixel (a linear file, already demosaicked, or "
-            "a scan); give the camera's own RAW, or convert it to a picture"
-        )
-        return None, Finding("CFA", "fatal", text)
-    if colours is None:
-        text = "expected a Bayer mosaic, got a file without a colour pattern; give the camera's own RAW"
-        return None, Finding("CFA", "fatal", text)
-    # LibRaw gives the second green the number 3.
-    found = "".join(letters[index] for index in colours.flat) if letters == "RGBG" else f"{letters} {colours.tolist()}"
-    if found not in cfa.PATTERNS:
-        text = f"expected a Bayer mosaic of 2x2 pixels, got the pattern {found}; use another camera"
-        return None, Finding("CFA", "fatal", text)
-    return found, Finding("CFA", "ok", found)
-
-
 def matrix(
     xyz_to_sensor: np.ndarray, to_linear: np.ndarray
 ) -> tuple[tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"] | None] | None, Finding]:
@@ -165,91 +164,43 @@ def matrix(
             return (rows, None), Finding("matrix", "ok", "the file's own (sensor_to_linear)")
     except (ValueError, RuntimeError) as cause:
         reason = " ".join(str(cause).split())
-        text = f"expected a usable colour matrix, got: {reason}; convert the file to DNG"
+        text = f"expected a usable colour matrix, got: {reason}; {_NO_MATRIX}"
         return None, Finding("matrix", "fatal", text)
-    text = "expected a camera with a known colour matrix, got none; convert the file to DNG"
+    text = f"expected a camera with a known colour matrix, got none; {_NO_MATRIX}"
     return None, Finding("matrix", "fatal", text)
-
-
-# ---------------------------------------------------------------- levels
-
-
-def levels(raw: Raw, blacks: Sequence[float], white: float) -> tuple[tuple[float, ...] | None, list[Finding]]:
-    """Return (black of red, green and blue, or None if the levels cannot be right; the findings on the histogram).
-
-    `blacks` are the levels of red, green, blue and the other green.
-    """
-    red, green, blue, other = blacks
-    black = (red, (green + other) / 2, blue)
-    # In parts, because bincount converts each pixel to eight bytes.
-    parts = np.array_split(raw, 1 + raw.size // 2**22)
-    counts = np.sum([np.bincount(part.ravel(), minlength=2**16) for part in parts], axis=0)
-    share_up_to = counts.cumsum() / max(1, raw.size)
-    least, low, middle, high, most = (int(np.searchsorted(share_up_to, share)) for share in _SHARES)
-    above, at_white = (1 - float(share_up_to[int(level)]) for level in (min(white, 65535), max(0, white - 1)))
-    below = float(counts[: max(0, math.ceil(min(black)))].sum()) / max(1, raw.size)
-    findings = [
-        Finding("black", "ok", " ".join(f"{level:g}" for level in black) + f"; {below:.2%} of the pixels are below"),
-        Finding(
-            "white",
-            "ok",
-            f"{white:g} ({int(white).bit_length()} bits); {max(0.0, at_white):.2%} of the pixels are at or above",
-        ),
-        Finding("histogram", "ok", f"minimum {least}, 0.1 % {low}, median {middle}, 99.9 % {high}, maximum {most}"),
-    ]
-    if abs(green - other) > 0.01 * white:
-        text = f"its greens have the black levels {green:g} and {other:g}; using their mean"
-        findings.append(Finding("black", "warning", text, "black of the two greens averaged"))
-    if white <= max(black):
-        text = f"expected white above black, got {white:g} and {list(black)}; convert it to DNG"
-    elif high > MOST_OF_WHITE * white:
-        text = f"expected pixels up to the white level {white:g}, got {above:.1%} above it, up to {most}; convert it to DNG"
-    elif below > MOST_BELOW_BLACK:
-        text = f"expected pixels above the black level {min(black):g}, got {below:.1%} below it; convert it to DNG"
-    else:
-        return black, findings + _doubts(below, above, most, white)
-    return None, [*findings, Finding("levels", "fatal", text)]
-
-
-def _doubts(below: float, above: float, most: int, white: float) -> list[Finding]:
-    found = []
-    if below > MANY_BELOW_BLACK:
-        text = f"{below:.1%} of its pixels are below the black level; they become negative"
-        found.append(Finding("black", "warning", text, "black level doubtful"))
-    if above > MANY_ABOVE_WHITE:
-        text = f"{above:.1%} of its pixels are above the white level {white:g}, up to {most}; they become white"
-        found.append(Finding("white", "warning", text, "white level doubtful"))
-    if most < LEAST_OF_WHITE * white:
-        text = f"its brightest pixel is {most}, far below the white level {white:g}; it is very dark, or the level is wrong"
-        found.append(Finding("white", "warning", text, "very dark or white level doubtful"))
-    return found
 
 
 # ---------------------------------------------------------------- white balance
 
 
 def white_balance(
-    as_shot: Sequence[float], daylight: Sequence[float]
+    as_shot: Sequence[float], daylight: Sequence[float], analog: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[tuple[float, float, float] | None, Finding]:
     """Return (gains with green 1, or None if there are no usable ones; the finding on them).
 
-    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right.
+    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right. They are judged together with
+    the `analog` gains by which a DNG was balanced before it was digitised.
     """
-    trouble, no_daylight = _trouble(as_shot, daylight), _trouble(daylight, daylight)
+    if not all(math.isfinite(gain) and gain > 0 for gain in analog):
+        analog = (1.0, 1.0, 1.0)
+    in_all, in_daylight = (
+        [gain * before for gain, before in zip(gains, analog, strict=True)] for gains in (as_shot, daylight)
+    )
+    trouble, no_daylight = _trouble(in_all, in_daylight), _trouble(in_daylight, in_daylight)
+    if _trouble(as_shot, as_shot) == _ALL_THE_SAME and _trouble(analog, analog) is None:
+        trouble = None  # that is what balancing before digitising is for
     if not trouble:
         gains = _green_1(as_shot)
         also = "" if no_daylight else f"; daylight {_text(_green_1(daylight))}"
         return gains, Finding("white balance", "ok", f"{_text(gains)} as shot{also}")
     written = ", ".join(f"{gain:.3g}" for gain in as_shot)
     if no_daylight:
-        text = f"expected white-balance gains, got {trouble} ({written}), and no daylight gains; use another file"
+        text = f"expected white-balance gains, got {trouble} ({written}), and no daylight gains; {_NO_GAINS}"
         return None, Finding("white balance", "fatal", text)
     gains = _green_1(daylight)
     text = f"its white balance ({written}) is {trouble}; using LibRaw's daylight gains {_text(gains)}"
     if trouble == _ALL_THE_SAME:
-        text += (
-            "; if the colours are far off, the mosaic is balanced already and needs gains of 1"  # as that of a Nikon D1
-        )
+        text += "; if the colours are far off, the mosaic is balanced already and needs --white-balance 1,1"  # as a Nikon D1
     return gains, Finding("white balance", "warning", text, "white balance replaced by daylight")
 
 

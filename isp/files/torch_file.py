@@ -190,7 +190,9 @@ class _Storage:
         if wanted > MOST_BYTES:
             raise ValueError(f"a storage of {wanted:,} bytes; at most {MOST_BYTES:,} are read")
         buffer = bytearray(wanted)
-        return _Storage(buffer, torch.frombuffer(buffer, dtype=dtype) if count else torch.empty(0, dtype=dtype))
+        return _Storage(
+            buffer, torch.frombuffer(buffer, dtype=dtype) if count else torch.empty(0, dtype=dtype, device="cpu")
+        )
 
     def checked(self, dtype: torch.dtype, count: int) -> _Storage:
         """Return the storage. Raises `ValueError` if it was made with another type or number of values."""

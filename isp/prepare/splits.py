@@ -55,13 +55,25 @@ def assigned(names: Iterable[str], lists: Mapping[str, str] | None) -> dict[str,
 
 
 def read(folder: Path) -> dict[str, str]:
-    """Read the lists that are already in `folder`; return {name: split}."""
+    """Read the lists that are already in `folder`; return {name: split}.
+
+    Raises `ValueError` for a list that isp.prepare did not write: it would be replaced.
+    """
+    from isp.files import places
+    from isp.pairs import listed
+
     earlier: dict[str, str] = {}
     for split in NAMES:
         listing = folder / f"{split}.txt"
-        if listing.is_file():
-            lines = listing.read_text(encoding="utf-8").splitlines()
-            earlier |= {line.strip().removesuffix(".h5"): split for line in lines if line.strip()}
+        if not listing.exists():
+            continue
+        for entry in listed(listing):
+            if places.inside(folder, entry, listing).suffix != ".h5":
+                raise ValueError(
+                    f'{listing}: expected names of pairs, such as NAME.h5, got "{entry}"; '
+                    "move this list elsewhere, or choose another --out"
+                )
+            earlier[entry.removesuffix(".h5")] = split
     return earlier
 
 

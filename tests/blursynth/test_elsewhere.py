@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,22 +139,6 @@ def test_the_paths_of_files_do_not_count_and_all_else_does() -> None:
     assert len({digests.of_recipe(each) for each in [one, *changed]}) == 6
 
 
-def test_the_recipe_of_shards_binds_without_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    absent = document("nowhere/") | {"isp": "paramisp/nowhere.safetensors"}
-    assert [stage.name for stage in recipe.rebind(absent, "x").stages][3] == "kernel_bank"
-    with pytest.raises(RecipeError) as refusal:
-        recipe.bind(absent, "x")
-    assert len(refusal.value.problems) == 5
-    wrong = absent | {"stages": [*absent["stages"], {"crop": {"sise": 3}}, "jpg"], "seed": -1}
-    with pytest.raises(RecipeError) as refusal:
-        recipe.rebind(wrong, "x")
-    assert [problem.partition(": ")[0] for problem in refusal.value.problems] == [
-        "seed", "stages.8.crop.size", "stages.8.crop.sise", "stages.9",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("binding", [recipe.bind, recipe.rebind])
-def test_half_a_character_is_a_problem_of_the_recipe(binding: Callable[[object, str], object]) -> None:
+def test_half_a_character_is_a_problem_of_the_recipe() -> None:
     with pytest.raises(RecipeError, match="expected whole characters, got half of one in a text"):
-        binding(document() | {"save": ["\ud800"]}, "x")
+        recipe.bind(document() | {"save": ["\ud800"]}, "x")

@@ -16,6 +16,7 @@ import pytest
 from blursynth import make
 from blursynth.executors.processes import is_alive
 from blursynth.shards import contact_sheet, folders
+from blursynth.shards.format import SIGNATURE
 from blursynth.shards.receipt import Receipt
 from blursynth.shards.soundness import problems_of
 
@@ -185,12 +186,12 @@ def test_only_what_dead_writers_of_this_host_left_is_removed(recipe_file, shards
             left = [f"shard-00000.h5.{host}.{dead.pid}.part", f"manifest.json.{host}.{dead.pid}.part"]
             kept = [f"shard-00000.h5.elsewhere.{dead.pid}.part", f"shard-00000.h5.{host}.{live.pid}.part", "mine.part"]
             for name in [*left, *kept]:
-                (tmp_path / name).write_text("half a shard")
+                (tmp_path / name).write_bytes(b"{" if name.startswith("manifest") else SIGNATURE)
             command = ["--recipe", recipe_file(), "--out", str(tmp_path), "--count", "5", "--workers", "0"]
             assert make.main(command) == 0
         finally:
             live.kill()
-    assert contents(tmp_path) == contents(shards()) | dict.fromkeys(kept, b"half a shard")
+    assert contents(tmp_path) == contents(shards()) | dict.fromkeys(kept, SIGNATURE)
 
 
 # ---------------------------------------------------------------- killed while publishing, and full disks

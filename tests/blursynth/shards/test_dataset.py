@@ -348,7 +348,7 @@ def test_impossible_crops(crop, shards):
 
 
 def test_unfinished_and_incomplete_folders(copied, tmp_path):
-    with pytest.raises(ValueError, match=r"expected a finished folder of shards .*; run blursynth\.make again"):
+    with pytest.raises(ValueError, match=r"expected a finished folder of shards, .*; run blursynth\.make again"):
         ShardDataset(tmp_path)
     folder = copied()
     (folder / "shard-00001.h5").unlink()
@@ -364,7 +364,7 @@ def test_a_manifest_cannot_lead_elsewhere(copied):
     manifest = (folder / folders.MANIFEST).read_text()
     shutil.move(folder / "shard-00001.h5", folder.parent)
     (folder / folders.MANIFEST).write_text(manifest.replace("shard-00001.h5", "../shard-00001.h5"))
-    with pytest.raises(ValueError, match="expected the name of a file in the same folder"):
+    with pytest.raises(ValueError, match="expected the name of a shard"):
         ShardDataset(folder)
 
 
@@ -389,7 +389,8 @@ def test_flipped_bit_is_not_read(copied):
 def test_empty_shards_are_passed_over(copied):
     folder = copied()
     manifest = json.loads((folder / folders.MANIFEST).read_text())
-    manifest["shards"][0]["count"] = 0
+    skipped = [{"index": index, "source": "a.png", "reason": "damaged"} for index in range(2)]
+    manifest["shards"][0] |= {"count": 0, "skipped": skipped}
     (folder / folders.MANIFEST).write_text(json.dumps(manifest))
     dataset = ShardDataset(folder)
     assert len(dataset) == 3

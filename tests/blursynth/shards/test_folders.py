@@ -307,7 +307,7 @@ def test_a_stranger_with_the_name_of_a_shard_is_kept(copied, shards, contents, a
     (folder / f"{SECOND}.0.set-aside").write_text("there is one already")
     code, said = again(folder)
     assert code == 0
-    assert f"{SECOND}.1.set-aside: has the name of a shard but is none, so it was renamed" in said
+    assert f"{SECOND}.1.set-aside: was not written by blursynth, so it was renamed" in said
     strangers = {f"{SECOND}.0.set-aside": b"there is one already", f"{SECOND}.1.set-aside": b"my thesis"}
     assert contents(folder) == contents(shards(6)) | strangers
 
