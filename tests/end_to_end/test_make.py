@@ -294,7 +294,7 @@ def test_output_folder_is_named_after_the_recipe(recipe_file, shards, contents, 
     ("arguments", "expected"),
     [
         (["--recipe", "realblur_k"], ['did you mean "realblur_j"?']),
-        (["--recipe", "no/such.yaml"], ["expected a readable YAML file"]),
+        (["--recipe", "no/such.yaml"], ["expected a recipe, got nothing there"]),
         (["--recipe", "naive", "--set", "crop.sise=[8, 8]", "--set", "jpg.quality=1"], ["2 problems", '"size"', '"jpg']),
         (["--recipe", "realblur_j", "--isp", "rsblr"], ["rsblr", "rsblur"]),
         (["--recipe", "naive", "--set", "samples_per_shard=many", "--set", "crop.size=wide"], ["many", "wide"]),

@@ -99,7 +99,7 @@ def test_a_pair_is_read_as_it_was_written(folder):
 
 
 def test_splits_name_what_is_missing(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"expected val\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"val\.txt: expected the list of a split, written by isp\.prepare"):
         pairs.split(tmp_path, "val")
     (tmp_path / "val.txt").write_text("../0.h5\n")
     with pytest.raises(ValueError, match=r"expected names of files beside it, got \.\./0\.h5"):
