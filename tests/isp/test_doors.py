@@ -20,11 +20,13 @@ from isp.files.pictures import encode_jpeg, write_image
 from isp.files.raw import read_raw
 from isp.prepare import __main__ as prepare
 
-SECONDS = 60  # for one run; a command that waits on a named pipe would never end
+SECONDS = 20  # for one run; a command that waits on a named pipe would never end
 
 # ---------------------------------------------------------------- odd files
 
-Make = Callable[[Path, bytes], Path]  # takes the path it may take and the bytes of a good file, returns the path it took
+Make = Callable[
+    [Path, bytes], Path
+]  # takes the path it may take and the bytes of a good file, returns the path it took
 
 
 def named(name: bytes) -> Make:
@@ -170,7 +172,7 @@ def test_apply_names_a_bad_file_and_goes_on(files, tmp_path, capsys, name, kind)
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("name", APPLY)
 def test_apply_writes_results_under_names_that_can_be_written(files, tmp_path, capsys, name, kind):
-    *paths, = files(name, NAMES[kind])
+    (*paths,) = files(name, NAMES[kind])
     code, out, err = run(capsys, apply, *APPLY[name], "--out", tmp_path / "out", "--", *paths)
     assert code == command.DONE, err
     names = [path.name for path in (tmp_path / "out").iterdir()]
@@ -247,9 +249,9 @@ def shots(raw, photo, tmp_path) -> Path:
 @pytest.mark.parametrize("suffix", [".dng", ".jpg"])
 def test_prepare_names_a_bad_file_and_goes_on(shots, raw, photo, tmp_path, capsys, suffix, kind):
     good, other = (raw, ".jpg") if suffix == ".dng" else (photo, ".dng")
-    odd = BAD[kind](shots / f"odd{suffix}", good)
+    BAD[kind](shots / f"odd{suffix}", good)
     (shots / f"odd{other}").write_bytes(photo if other == ".jpg" else raw)
-    code, out, err = run(capsys, prepare, "--data", shots, "--out", tmp_path / "out", "--json")
+    code, out, _ = run(capsys, prepare, "--data", shots, "--out", tmp_path / "out", "--json")
     assert code == command.BAD_DATA
     record = json.loads(out)
     assert {"first", "last"} == {pair["name"] for pair in record["pairs"]}
