@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,9 @@ def _walk(data: Path, found: Found) -> Iterator[Path]:
         yield from (here / name for name in files if name not in hidden)
 
 
-def in_words(paths: Iterable[Path]) -> str:
-    """Return how many files of each suffix there are, the most first: "12 .jpg, 3 .heic"."""
+def in_words(kind: str, paths: Sequence[Path]) -> str:
+    """Return how many files of a kind there are, and of which suffixes, the most first: "14 pictures (12 .jpg, 2 .png)"."""
     counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
+    first = sorted(counts, key=lambda suffix: (-counts[suffix], suffix))[:5]
+    listed = ", ".join(f"{counts[suffix]} {suffix}" for suffix in first)
+    return f"{len(paths)} {kind if len(paths) == 1 else kind + 's'}" + f" ({listed})" * bool(paths)

@@ -88,9 +88,8 @@ def find_shots(data: Path, layout: str, earlier: Mapping[str, str]) -> Shots:
     for picture in matches.unclaimed:
         reason = f"{data / picture}: expected its RAW file, got none of that name; put it beside the picture"
         skipped.append(Skipped(str(data / picture), reason))
-    saw = f"{len(found.raws)} RAW files ({in_words(found.raws)}), {len(found.pictures)} pictures"
-    saw += f" ({in_words(found.pictures)})" * bool(found.pictures)
-    saw += f", {len(found.others)} other files ({in_words(found.others)})" * bool(found.others)
+    saw = f"{in_words('RAW file', found.raws)}, {in_words('picture', found.pictures)}"
+    saw += f", {in_words('other file', found.others)}" * bool(found.others)
     return Shots(layout, sorted(shots, key=lambda shot: shot.name), skipped, [*_unused(data, found, matches)], saw)
 
 
@@ -103,8 +102,8 @@ def _nothing(data: Path, found: Found) -> str:
 
     expected = f"{data}: expected RAW files ({', '.join(sorted(RAW_SUFFIXES))})"
     seen = [
-        f"{len(paths)} {kind} ({in_words(paths)}), such as {paths[0].relative_to(data)}"
-        for kind, paths in (("pictures", found.pictures), ("other files", found.others))
+        f"{in_words(kind, paths)}, such as {paths[0].relative_to(data)}"
+        for kind, paths in (("picture", found.pictures), ("other file", found.others))
         if paths
     ]
     seen += [problem for _, problem in (*found.odd, *found.closed)][:1]

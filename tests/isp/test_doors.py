@@ -20,7 +20,7 @@ from isp.files.pictures import encode_jpeg, write_image
 from isp.files.raw import read_raw
 from isp.prepare import __main__ as prepare
 
-SECONDS = 60  # for one run; a command that waits on a named pipe would never end
+SECONDS = 20  # for one run; a command that waits on a named pipe would never end
 
 # ---------------------------------------------------------------- odd files
 
@@ -251,7 +251,7 @@ def test_prepare_names_a_bad_file_and_goes_on(shots, raw, photo, tmp_path, capsy
     good, other = (raw, ".jpg") if suffix == ".dng" else (photo, ".dng")
     BAD[kind](shots / f"odd{suffix}", good)
     (shots / f"odd{other}").write_bytes(photo if other == ".jpg" else raw)
-    code, out, _err = run(capsys, prepare, "--data", shots, "--out", tmp_path / "out", "--json")
+    code, out, _ = run(capsys, prepare, "--data", shots, "--out", tmp_path / "out", "--json")
     assert code == command.BAD_DATA
     record = json.loads(out)
     assert {"first", "last"} == {pair["name"] for pair in record["pairs"]}

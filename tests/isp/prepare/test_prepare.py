@@ -1,6 +1,7 @@
 """Folders of RAW + JPEG: pictures are found on their mosaic to the pixel, or the reason is given."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -326,10 +327,195 @@ def test_a_jpeg_goes_before_a_tiff_and_two_jpegs_are_too_many(place, run, tmp_pa
     assert "got several" in found["skipped"][0]["reason"]
 
 
-def test_two_raw_files_of_one_name_are_too_many(place, run):
-    place("a", folder="data/one")
-    place("a", folder="data/two")
-    assert "got several" in refused(run)
+@pytest.mark.parametrize(
+    ("raws", "pictures", "names"),
+    [
+        (("raw/a.DNG",), ("jpg/a.JPG",), ["a"]),
+        (("a.dng",), ("A.JPG",), ["a"]),
+        (("a.dng",), ("a.png",), ["a"]),
+        (("100/a.dng", "101/a.dng"), ("100/a.jpg", "101/a.jpg"), ["100-a", "101-a"]),
+        (("a.dng", "b/a.dng"), ("a.jpg", "b/a.jpg"), ["a", "b-a"]),
+        (("a.dng", "A.dng"), ("a.jpg", "A.jpg"), ["A-", "a-"]),
+        (("p.RAW-02.ORIGINAL.dng",), ("p.RAW-01.MP.COVER.jpg",), ["p.RAW-02.ORIGINAL"]),
+        (("b/a-b.dng", "b-a/b.dng", "b.dng", "a-b.dng"), ("b/a-b.jpg", "b-a/b.jpg", "b.jpg", "a-b.jpg"),
+         ["a-b", "b", "b-a-b-", "b-a-b-"]),
+    ],
+)  # fmt: skip
+def test_pairs_as_people_keep_them(shot, run, tmp_path, raws, pictures, names):
+    content, picture = shot()
+    for name in (*raws, *pictures):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name in raws:
+            path.write_bytes(content)
+        else:
+            Image.fromarray(picture).save(path, **({} if path.suffix == ".png" else {"quality": 92}))
+    code, found = record(run)
+    assert code == 0
+    made = sorted(pair["name"] for pair in found["pairs"])
+    assert len({name.casefold() for name in made}) == len(made) == len(raws)
+    assert all(
+        name == wanted or (wanted[-1] == "-" and name.startswith(wanted))
+        for name, wanted in zip(made, names, strict=True)
+    )
+    assert {pair["source"] for pair in found["pairs"]} == {
+        " + ".join(pair) for pair in zip(raws, pictures, strict=True)
+    }
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.h5")) == made
+    assert record(run) == (code, found)  # a second run finds them
+
+
+def test_a_shot_keeps_its_name_when_another_of_that_name_comes(place, run, tmp_path):
+    place("a", folder="data/100")
+    assert record(run)[0] == 0
+    before = (tmp_path / "out" / "a.h5").read_bytes()
+    place("a", folder="data/101", seed=1)
+    code, found = record(run)
+    assert code == 0
+    assert {pair["name"]: pair["source"] for pair in found["pairs"]} == {
+        "a": "100/a.dng + 100/a.jpg",
+        "101-a": "101/a.dng + 101/a.jpg",
+    }
+    assert (tmp_path / "out" / "a.h5").read_bytes() == before
+    shutil.rmtree(tmp_path / "data" / "100")  # and the other way round
+    code, found = record(run)
+    assert (code, [pair["name"] for pair in found["pairs"]]) == (0, ["101-a"])
+
+
+def test_numbers_that_come_again_are_no_pair_that_exists(place, run, tmp_path):
+    place("a")
+    assert record(run)[0] == 0
+    before = (tmp_path / "out" / "a.h5").read_bytes()
+    place("a", seed=1)
+    reason = refused(run)
+    assert "another RAW file of that name; choose another --out" in reason
+    assert (tmp_path / "out" / "a.h5").read_bytes() == before
+
+
+def test_a_picture_far_away_is_tried_before_the_one_inside(shot, dng, run, tmp_path):
+    content, picture = shot()
+    (tmp_path / "a.dng").write_bytes(content)
+    raw = read_raw(tmp_path / "a.dng").raw
+    for folder, jpeg in (("with", encode_jpeg(picture, 92)), ("without", None)):
+        (tmp_path / folder / "2019").mkdir(parents=True)
+        inside = None if jpeg is None else (jpeg, HEIGHT, WIDTH)
+        (tmp_path / folder / "2019" / "a.dng").write_bytes(dng(raw, jpeg=inside))
+        (tmp_path / folder / "2020").mkdir()
+        Image.fromarray(shot(seed=1)[1]).save(tmp_path / folder / "2020" / "a.jpg")
+    code, said, _ = run("--json", data=tmp_path / "with", out=tmp_path / "with" / "out")
+    assert code == 0
+    assert json.loads(said)["pairs"][0]["source"] == "2019/a.dng + the JPEG inside it"
+    code, said, _ = run("--json", data=tmp_path / "without", out=tmp_path / "without" / "out")
+    (skipped,) = json.loads(said)["skipped"]
+    assert code == 1
+    for part in (
+        "2020/a.jpg: expected the RAW's scene",
+        "2019/a.dng: expected its picture",
+        "a.jpg",
+        "put the camera's",
+    ):
+        assert part in skipped["reason"]
+
+
+def test_files_that_give_no_pair_are_summed_up(shot, run, tmp_path):
+    data = tmp_path / "data"
+    (data / "@eaDir" / "x").mkdir(parents=True)
+    Image.fromarray(shot()[1]).save(data / "@eaDir" / "x" / "SYNOPHOTO_THUMB_B.jpg")
+    for at in range(3):
+        (data / f"R{at}.dng").write_bytes(shot()[0])
+        (data / f"P{at}.heic").write_bytes(b"x")
+    Image.fromarray(shot()[1]).save(data / "elsewhere.jpg")
+    (data / "R1.heic").write_bytes(b"x")
+    code, found = record(run)
+    reasons = {each["name"]: each["reason"] for each in found["skipped"]}
+    assert (code, found["pairs"], len(reasons)) == (1, [], 4)
+    assert "put the camera's full-size JPEG beside it as R0.jpg (if elsewhere.jpg is its picture," in reasons["R0"]
+    assert "convert R1.heic" in reasons["R1"]
+    code, said, _ = run()
+    assert "saw: 3 RAW files (3 .dng), 1 picture (1 .jpg), 4 other files (4 .heic)" in said
+    (line,) = (line for line in said.splitlines() if line.startswith("skipped: 3 files for one reason, such as "))
+    assert "R0.dng: expected its picture" in line
+    assert "skipped: " + reasons[str(data / "elsewhere.jpg")] in said
+    assert "@eaDir: left out, since it holds thumbnails" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "got none; check --data"),
+        (
+            ("a/x.JPG", "b.png"),
+            "2 pictures (1 .jpg, 1 .png), such as a/x.JPG; put the RAW file of each picture beside it",
+        ),
+        (("x.heic", "notes"), "2 other files (1 .heic, 1 without a suffix), such as notes; check --data"),
+    ],
+)
+def test_a_folder_without_raw_files_is_described(run, tmp_path, files, said):
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "data" / name).write_bytes(b"x")
+    code, out, error = run()
+    assert (code, out) == (1, "")
+    assert "expected RAW files (" in error and said in error
+
+
+def test_links_to_folders_are_followed_once(place, run, tmp_path):
+    place("a", folder="real")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one").symlink_to(tmp_path / "real")
+    (tmp_path / "data" / "two").symlink_to(tmp_path / "real")
+    (tmp_path / "data" / "up").symlink_to(tmp_path / "data")
+    code, found = record(run)
+    assert code == 0
+    assert [pair["source"] for pair in found["pairs"]] == ["one/a.dng + one/a.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(place, run, tmp_path, monkeypatch):
+    place("a")
+    (tmp_path / "data" / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # the superuser, who tests often are, may list everything
+    code, found = record(run)
+    assert (code, len(found["pairs"])) == (1, 1)
+    assert f"{tmp_path / 'data' / 'closed'}: expected a folder that can be listed" in found["skipped"][0]["reason"]
+
+
+def test_colour_profiles_are_converted_and_said(place, run, tmp_path):
+    place("plain")
+    place("wide")
+    path = tmp_path / "data" / "wide.jpg"
+    with Image.open(path) as opened:
+        picture = np.asarray(opened)
+    Image.fromarray(picture).save(path, quality=92, icc_profile=swapped_profile())
+    place("odd")
+    with Image.open(tmp_path / "data" / "odd.jpg") as opened:
+        opened.save(tmp_path / "data" / "odd.jpg", quality=92, icc_profile=b"nonsense" * 40)
+    code, found = record(run)
+    assert code == 0
+    warnings = {pair["name"]: pair["warnings"] for pair in found["pairs"]}
+    assert not any("profile" in text for text in warnings["plain"])
+    assert any("profile" in text and str(tmp_path / "data" / "odd.jpg") in text for text in warnings["odd"])
+    plain, wide = (pairs.Pair(tmp_path / "out" / f"{name}.h5").window(0, 0, 64, 64)[1] for name in ("plain", "wide"))
+    assert (plain - wide).abs().mean() > 0.02
+
+
+def swapped_profile() -> bytes:
+    """A profile of an RGB space whose curve is far from that of sRGB."""
+    from PIL import ImageCms
+
+    lab = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    # Each curve of this profile is parametric: replace the exponent, the first of its parameters, by 1.2.
+    at = 0
+    while (at := lab.find(b"para\0\0\0\0", at)) >= 0:
+        lab[at + 12 : at + 16] = int(1.2 * 65536).to_bytes(4, "big")
+        at += 16
+    return bytes(lab)
 
 
 @pytest.mark.parametrize(
@@ -503,18 +689,90 @@ def test_a_damaged_pair_is_reported_and_made_again_by_force(place, run, tmp_path
     assert record(run)[0] == 0
     path = tmp_path / "out" / "a.h5"
     path.write_bytes(path.read_bytes()[:3000])
-    assert "a.h5: expected a pair" in refused(run)
+    assert "a.h5: expected a sound pair" in refused(run)
     assert record(run, "--force")[0] == 0
     assert pairs.Pair(path).size == (HEIGHT, WIDTH)
+
+
+# ---------------------------------------------------------------- what others have put there
+
+
+def test_files_of_others_are_not_replaced(place, run, tmp_path):
+    place("a")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.h5").write_bytes(b"a thesis")
+    for force in ((), ("--force",)):
+        assert f"{out / 'a.h5'}: expected" in refused(run, *force)
+        assert (out / "a.h5").read_bytes() == b"a thesis"
+    (out / "a.h5").unlink()
+    (out / "train.txt").write_text("r000da54ft\nr001\n")
+    code, said, error = run("--split", f"train={out / 'train.txt'}")
+    assert (code, said) == (2, "")
+    assert f'{out / "train.txt"}: expected names of pairs, such as NAME.h5, got "r000da54ft"' in error
+    assert (out / "train.txt").read_text() == "r000da54ft\nr001\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.txt", b"../thesis.h5\n"), ("val.txt", b"a.h5\n/etc/passwd.h5\n"), ("test.txt", b"\xff.h5\n"),
+        ("train.txt", None), ("prepare.json", b"[]"), ("prepare.json", b'{"pairs": 3}'), ("prepare.json", b"[" * 100_000),
+        ("prepare.json", b'{"pairs": [{"name": "a"}]}'), ("prepare.json", b'{"pairs": [{"name": ["a"]}]}'),
+        ("prepare.json", None), ("prepare.json", b'{"pairs": [{"name": "a", "source": "x", "warnings": [], "raw": 3}]}'),
+    ],
+)  # fmt: skip
+def test_lists_and_records_are_not_trusted(place, run, tmp_path, name, content):
+    """None stands for a folder."""
+    place("a")
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "thesis.h5").write_bytes(b"mine")
+    (out / name).mkdir() if content is None else (out / name).write_bytes(content)
+    code, said, error = run()
+    assert (code, said) == (2, "") or b'"raw": 3' in (content or b"")
+    assert code == 0 or (f"{out / name}: expected" in error and error.count("\n") == 1)
+    assert (tmp_path / "thesis.h5").read_bytes() == b"mine"
+
+
+def test_a_full_disk_stops_the_run_in_a_sentence(three, run, tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        code, said, error = run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, said) == (1, "")
+    assert f"{tmp_path / 'out' / 'a.h5'}: File too large; what was finished is kept" in error.splitlines()[-1]
+    assert list((tmp_path / "out").iterdir()) == []
+    assert record(run)[0] == 0
+
+
+def test_a_shot_that_does_not_fit_into_memory_is_named(three, run, monkeypatch):
+    real = registration.align
+
+    def align(raw, picture, camera, orientation):
+        if not calls:
+            calls.append(1)
+            raise cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+        return real(raw, picture, camera, orientation)
+
+    calls: list[int] = []
+    monkeypatch.setattr(registration, "align", align)
+    code, found = record(run)
+    assert (code, len(found["pairs"])) == (1, 2)
+    assert "a.dng: expected enough memory" in found["skipped"][0]["reason"]
 
 
 def test_an_interrupted_run_goes_on(three, run, tmp_path, monkeypatch):
     real = prepare.prepare
 
-    def stopped(shot, path, source):
+    def stopped(shot, data, path):
         if shot.name == "b":
             raise KeyboardInterrupt
-        return real(shot, path, source)
+        return real(shot, data, path)
 
     monkeypatch.setattr(prepare, "prepare", stopped)
     code, _, error = run()
