@@ -233,7 +233,7 @@ def test_the_command(shot, photo, tmp_path, capsys):
     assert verdicts == [
         "not usable: expected a file, got nothing there; check the path",
         "good",
-        "not usable: expected a readable file, got a folder; check the path",
+        "not usable: expected a file, a regular file, got a folder; check the path",
     ]
     assert main([]) == 2
 
@@ -269,7 +269,7 @@ def test_help_comes_at_once():
 
 def test_a_pipe_does_not_hold_it_up(tmp_path):
     os.mkfifo(tmp_path / "pipe.nef")
-    assert "got a pipe or device" in verdict(diagnose(tmp_path / "pipe.nef").findings)
+    assert "got a named pipe" in verdict(diagnose(tmp_path / "pipe.nef").findings)
 
 
 # ---------------------------------------------------------------- damage
