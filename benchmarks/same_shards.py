@@ -130,6 +130,7 @@ def contents(path: Path, left_out: str) -> dict[str, tuple[str, Any]]:
 
     def look(name: str, thing: Any) -> None:
         for key, value in thing.attrs.items():
+            value = value.decode() if isinstance(value, bytes) else value
             plain = json.loads(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
             plain = plain.tolist() if isinstance(plain, np.generic | np.ndarray) else plain
             found[f"{name} attribute {key}"] = str(thing.attrs.get_id(key).dtype), plain

@@ -8,7 +8,6 @@ Wall time, interleaved, one process; ratios of medians of one run are what count
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import sys
@@ -21,8 +20,10 @@ import torch
 
 from blursynth import ShardDataset, make, synthesis
 from blursynth.recipe import load_recipe
-from blursynth.shards import folders, shard
+from blursynth.shards import folders
 from blursynth.shards.identity import identity_of
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.writer import Writer
 from isp import command
 from isp.files import pictures
 from isp.rng import generator
@@ -39,10 +40,10 @@ def written(folder: Path) -> None:
     samples = [(synthesis.synthesise(clip, recipe, index), clip.digest) for index, clip in job.samples]
     seconds: dict[str, list[float]] = {"published shard": [], "plain write() and fsync": [], "plain write()": []}
     content = b""
-    for turn in range(ROUNDS):
-        path = folder / f"shard-{turn:05d}.h5"
+    path = job.path
+    for _ in range(ROUNDS):
         began = time.perf_counter()
-        with shard.Writer(dataclasses.replace(job, path=path), recipe.bits) as out:
+        with Writer(job, recipe.bits) as out:
             for sample, digest in samples:
                 out.add(sample, digest)
         seconds["published shard"].append(time.perf_counter() - began)
@@ -56,7 +57,7 @@ def written(folder: Path) -> None:
                     os.fsync(file.fileno())
             seconds[name].append(time.perf_counter() - began)
         path.unlink()
-        shard.Receipt.path(path).unlink()
+        Receipt.path(path).unlink()
         (folder / "plain").unlink()
     print(f"\nwriting {PAIRS} pairs of 256x256, {len(content) / 1e6:.1f} MB, with checksums, read back and receipt")
     for name, values in seconds.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, USAGE
+from isp.command import BAD_DATA, DONE
 
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
     from blursynth.shards.identity import Identity
-    from blursynth.shards.shard import Job
+    from blursynth.shards.writer import Job
     from blursynth.sources import Clip, Footage
 
 
@@ -36,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=command.at_least(0), metavar="N", help="seed of every draw")
     parser.add_argument(
-        "--workers", type=command.at_least(0), metavar="N", help="worker processes (default: one per core); 0: none"
-    )
+        "--workers", type=command.at_least(0), metavar="N",
+        help="worker processes; 0: none "
+        "(default: one for each core that CPU affinity, the container's quota and SLURM allow)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -60,44 +61,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if args.recipe is None:
         parser.error("--recipe is missing; --list shows what there is")
-    from blursynth.executors.processes import WorkerDiedError
-    from blursynth.recipe import RecipeError
-
-    try:
-        if problem := command.device_problem(args.device):
-            return command.refuse(f"--device: {problem}", USAGE)
-        return make(args)
-    except RecipeError as error:
-        return command.refuse(str(error), USAGE)
-    except (ValueError, ImportError, OSError, WorkerDiedError) as error:
-        return command.refuse(command.sentence_of(error), BAD_DATA)
+    command.check_device(args.device)
+    return make(args)
 
 
 def make(args: argparse.Namespace) -> int:
-    """Do the whole job, top to bottom; return the exit code. Raises what `main` turns into exit codes."""
+    """Do the whole job, top to bottom; return the exit code. Raises what `command.door` turns into exit codes."""
     started = time.monotonic()
     from blursynth import synthesis
     from blursynth.executors import locks, processes
     from blursynth.recipe import load_recipe
     from blursynth.shards import folders, publish
     from blursynth.shards.identity import identity_of
+    from isp.files import places
 
     recipe = load_recipe(args.recipe, args.overrides, isp=args.isp, seed=args.seed)
     footage = recipe.source.open(args.data)
+    for note in footage.notes:
+        command.warn(f"note: {note}")
     count = args.count or footage.default_count
     out = args.out or Path("out") / recipe.name
+    places.check_folder(out, "a folder for the shards")
     identity = identity_of(recipe, footage.digest)
     if args.check:
         return _report_check(recipe, identity, footage, count, out, args)
 
+    workers = processes.usable_cores() if args.workers is None else args.workers
     out.mkdir(parents=True, exist_ok=True)
     with locks.only_run_in(out):
-        moved = folders.claim(out, identity, force=args.force)
+        moved = folders.claim(out, recipe, identity, force=args.force)
         if moved is not None:
-            command.warn(f"moved the shards of another run into {moved}")
+            command.warn(command.shown(f"moved the shards of another run into {moved}"))
         publish.remove_stale_parts(out)
+        for aside in folders.set_strangers_aside(out):
+            command.warn(command.shown(f"{aside}: was not written by blursynth, so it was renamed"))
+        others = folders.other_versions(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
-        workers = min(len(jobs), os.cpu_count() or 1) if args.workers is None else args.workers
+        if jobs and others:
+            command.warn(command.shown(f"the shards here were made with {'; '.join(others)}"))
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
             for receipt in processes.run(synthesis.fill, jobs, workers):
                 advance(receipt.tried)
@@ -125,7 +126,7 @@ def _print_list() -> None:
     for title, entries in sections.items():
         command.say(title)
         for name, summary in entries.items():
-            command.say(f"  {name:20} {summary}".rstrip())
+            command.say(command.shown(f"  {name:20} {summary}".rstrip()))
 
 
 def _report_check(
@@ -133,9 +134,8 @@ def _report_check(
 ) -> int:
     from blursynth.shards import arrays, folders
 
-    owner = folders.owner_of(out)
-    if owner is not None and owner != identity and not args.force:
-        raise ValueError(f"{out}: holds shards of another run ({owner.differences(identity)})")
+    if (different := folders.difference(out, recipe, identity)) and not args.force:
+        raise ValueError(f"{out}: holds shards of another run ({different})")
     unusable = _unusable(recipe, footage.clips[:count])
     if unusable:
         raise ValueError("\n".join(unusable))
@@ -158,10 +158,10 @@ def _report_check(
     else:
         command.say(
             f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of "
-            f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {out}"
+            f"{width}x{height} in {shards} shards, about {count * per_pair / 1e6:.0f} MB, in {command.shown(str(out))}"
         )
         for kind, number in footage.skipped.items():
-            command.say(f"  left out: {number} x {kind}")
+            command.say(command.shown(f"  left out: {number} x {kind}"))
     return DONE
 
 
@@ -182,7 +182,7 @@ def _unusable(recipe: Recipe, clips: Sequence[Clip]) -> list[str]:
 
 
 def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: float, args: argparse.Namespace) -> int:
-    from blursynth.shards import contact_sheet
+    from blursynth.shards import contact_sheet, folders
 
     receipts = manifest["shards"]
     ratios = [(r["blur_psnr_db"], r["count"]) for r in receipts if r["blur_psnr_db"] is not None]
@@ -197,6 +197,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
         "saturated_share": round(sum(r["saturated_share"] * r["count"] for r in receipts) / pairs, 5) if pairs else 0.0,
         "seconds": round(seconds, 1),
         "out": str(out),
+        "versions": folders.versions_in(out),
     }
     if pairs:
         summary["contact_sheet"] = str(contact_sheet.write_contact_sheet(out))
@@ -211,13 +212,14 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
             "mean blur PSNR": "-" if summary["blur_psnr_db"] is None else f"{summary['blur_psnr_db']:.2f} dB",
             "saturated": f"{100 * summary['saturated_share']:.2f} %",
             "seconds": f"{seconds:.1f}",
+            "versions": ", ".join(f"{package} {' and '.join(each)}" for package, each in summary["versions"].items()),
             "shards in": out,
             "contact sheet": summary.get("contact_sheet", "none, there are no pairs"),
         }
         for name, value in rows.items():
-            command.say(f"{name:16} {value}")
+            command.say(f"{name:16} {command.shown(str(value))}")
     for skipped in summary["skipped_samples"]:
-        command.warn(f"skipped: {skipped['reason']}")
+        command.warn(command.shown(f"skipped: {skipped['reason']}"))
     return BAD_DATA if summary["skipped_samples"] else DONE
 
 

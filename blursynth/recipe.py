@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,8 +70,8 @@ class Recipe(Part):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the effective recipe."""
-        return digests.digest_of([json.dumps(self.effective(), sort_keys=True)])
+        """SHA-256 of the effective recipe, wherever the files that it names lie."""
+        return digests.of_recipe(self.effective())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,28 +155,40 @@ def _stage_name(entry: Any) -> str:
 
 
 def bind(document: Any, name: str, problems: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of an opened document. Raises `RecipeError` with `problems` and all that it finds itself."""
+    """Return the recipe of an opened document, with the files that it names at hand.
+
+    Raises `RecipeError` with `problems` and all that it finds itself, in the recipe and in its files.
+    """
     _check_form(document, name)
-    found = list(problems)
-    recipe: Recipe | None = None
-    try:
-        recipe = Recipe.model_validate(document)
-    except ValidationError as failure:
-        found += explained(failure, Recipe, document)
-    default_isp = document.get("isp")
-    if not isinstance(default_isp, str):  # missing, or a problem already
-        default_isp = Recipe.model_fields["isp"].default
+    recipe, wrong = _bound_fields(document)
+    found = [*problems, *wrong]
     stages = []
-    for at, entry in enumerate(document["stages"]):
-        stage, wrong = _bind_stage(at, entry, default_isp)
+    for at, (stage, wrong) in enumerate(_bound_stages(document)):
         stages.append(stage)
         found += wrong
+        found += [f"stages.{at}.{stage.name}.{problem}" for problem in stage.problems()] if stage else []
     if recipe is not None and not found:
         recipe = recipe.model_copy(update={"stages": tuple(stages)})
         found += joins.problems(recipe)
     if recipe is None or found:
         raise RecipeError(name, found)
     return recipe
+
+
+def _bound_fields(document: dict[str, Any]) -> tuple[Recipe | None, list[str]]:
+    try:
+        return Recipe.model_validate(document), []
+    except ValidationError as failure:
+        return None, explained(failure, Recipe, document)
+    except UnicodeEncodeError:  # pydantic cannot say what is wrong with such a text
+        return None, ["expected whole characters, got half of one in a text"]
+
+
+def _bound_stages(document: dict[str, Any]) -> list[tuple[Stage | None, list[str]]]:
+    default_isp = document.get("isp")
+    if not isinstance(default_isp, str):  # missing, or a problem already
+        default_isp = Recipe.model_fields["isp"].default
+    return [_bind_stage(at, entry, default_isp) for at, entry in enumerate(document["stages"])]
 
 
 def _bind_stage(at: int, entry: Any, default_isp: str) -> tuple[Stage | None, list[str]]:
@@ -196,4 +207,4 @@ def _bind_stage(at: int, entry: Any, default_isp: str) -> tuple[Stage | None, li
         stage = STAGES[name].model_validate(values)
     except ValidationError as failure:
         return None, explained(failure, STAGES[name], values, f"stages.{at}.{name}")
-    return stage, [f"stages.{at}.{name}.{problem}" for problem in stage.problems()]
+    return stage, []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isp import command
-from isp.command import BAD_DATA, DONE, USAGE
+from isp.command import BAD_DATA, DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,56 +35,53 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    from blursynth.recipe import RecipeError
-
-    try:
-        if problem := command.device_problem(args.device):
-            return command.refuse(f"--device: {problem}", USAGE)
-        return verify(args)
-    except RecipeError as error:
-        return command.refuse(str(error), USAGE)
-    except (ValueError, ImportError, OSError) as error:
-        return command.refuse(command.sentence_of(error), BAD_DATA)
+    command.check_device(args.device)
+    return verify(args)
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Do the whole job; return the exit code. Raises what `main` turns into exit codes."""
+    """Do the whole job; return the exit code. Raises what `command.door` turns into exit codes."""
     from blursynth.sealed import SealedFolder, repair, resynthesise
 
     folder = SealedFolder.open(args.folder)
     found = folder.problems()
     repaired: list[str] = []
+    aside: list[Path] = []
     again = 0
     differing: list[str] = []
-    if args.repair or args.resynthesise:
-        footage = folder.recipe.source.open(args.data)
-        if args.repair and found:
-            repair(folder, list(found), footage, args.device)
-            folder = SealedFolder.open(args.folder)
-            left = folder.problems()
-            repaired = [name for name in found if name not in left]
-            found = left
-        if args.resynthesise and not found:
-            again, differing = resynthesise(folder, footage, args.resynthesise, args.device)
+    if args.repair and found:
+        aside = repair(folder, found, args.data, args.device)
+        folder = SealedFolder.open(args.folder)
+        left = folder.problems()
+        repaired = [name for name in found if name not in left]
+        found = left
+    if args.resynthesise and not found:
+        again, differing = resynthesise(folder, args.data, args.resynthesise, args.device)
+    shards = folder.manifest.receipts
     result: dict[str, Any] = {
-        "shards": len(folder.expected),
+        "shards": len(shards),
         "problems": found,
         "repaired": repaired,
+        "set_aside": list(map(str, aside)),
         "resynthesised": again,
         "differing": differing,
+        "notes": folder.notes(),
     }
     if args.as_json:
         command.say(json.dumps(result))
     else:
-        for name, wrong in found.items():
-            command.say(f"{name}: {'; '.join(wrong)}")
-        for name in repaired:
-            command.say(f"{name}: repaired")
-        for difference in differing:
-            command.say(difference)
-        whole = len(folder.expected) - len(set(found) & set(folder.expected))
+        whole = len(shards) - len(set(found) & set(shards))
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""
-        command.say(f"{whole} of {len(folder.expected)} shards are sound{compared}")
+        lines = [
+            *(f"{name}: {'; '.join(wrong)}" for name, wrong in found.items()),
+            *(f"{path}: was not written by blursynth, so it was renamed" for path in aside),
+            *(f"{name}: repaired" for name in repaired),
+            *differing,
+            *(f"note: {note}" for note in result["notes"]),
+            f"{whole} of {len(shards)} shards are sound{compared}",
+        ]
+        for line in lines:
+            command.say(command.shown(line))
     return BAD_DATA if found or differing else DONE
 
 

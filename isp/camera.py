@@ -132,7 +132,8 @@ class Camera:
         if not isinstance(record, dict) or record.keys() - known or needed - record.keys():
             raise ValueError(f"Camera.from_json: expected an object with the keys {sorted(known)}, got {text[:80]!r}")
         tensors = {
-            key: torch.tensor([record.get(key)]) for key in known - {"name", "cfa"} if record.get(key) is not None
+            key: torch.tensor([value], dtype=torch.float32, device="cpu")
+            for key, value in record.items()
+            if key not in ("name", "cfa") and value is not None
         }
-        tensors = {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
         return Camera(name=(record["name"],), cfa=(record["cfa"],), **cast(dict[str, Any], tensors))

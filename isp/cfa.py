@@ -172,7 +172,7 @@ def _malvar_kernel(pattern: str, site: int, channel: int) -> Float[Tensor, "5 5"
     else:
         neighbour_in_row = channels(pattern)[site ^ 1]
         eighths = _ALONG_ROW if neighbour_in_row == channel else _ALONG_COLUMN
-    return torch.tensor(eighths, dtype=torch.float32) / 8
+    return torch.tensor(eighths, dtype=torch.float32, device="cpu") / 8
 
 
 @cache
@@ -182,7 +182,7 @@ def _polyphase_kernels(pattern: str) -> Float[Tensor, "12 4 3 3"]:
     Output plane 4 * channel + site takes from input plane `source` at half-resolution offset (dy, dx) the tap that
     lies 2 * (dy, dx) + source - site away at full resolution.
     """
-    weight = torch.zeros(12, 4, 3, 3)
+    weight = torch.zeros(12, 4, 3, 3, device="cpu")
     for channel in range(3):
         for site in range(4):
             kernel = _malvar_kernel(pattern, site, channel)

@@ -33,7 +33,7 @@ D65_TO_D50 = (
 
 
 def _float64(matrix: object) -> Float[Tensor, "3 3"]:
-    return torch.as_tensor(matrix, dtype=torch.float64)
+    return torch.as_tensor(matrix, dtype=torch.float64, device="cpu")
 
 
 def apply_matrix(image: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "b 3 h w"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import functools
 import io
 import json
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # Exit codes. BAD_DATA: bad data, a disk or worker that failed, or items that failed in a run that reached its end;
 # USAGE: a mistake in the command line or in a recipe; INTERRUPTED: the same command continues.
@@ -35,12 +36,22 @@ SECONDS_A_LINE = 5.0  # between two lines of progress, if stderr is not a termin
 
 Main = Callable[..., int]  # takes the arguments (default: those of the process), returns the exit code
 
+_REMEDY = "what was finished is kept, so fix that and run the same command again"
 
-def door(interrupted: str = "interrupted; run the same command again to continue") -> Callable[[Main], Main]:
+
+class UsageError(ValueError):
+    """A mistake in the command line or in a recipe, which ends a command with the exit code `USAGE`."""
+
+
+def door(
+    interrupted: str = "interrupted; run the same command again to continue", remedy: str = _REMEDY
+) -> Callable[[Main], Main]:
     """Return a decorator for the `main` of a command, which makes it end in order on any machine.
 
     Closed streams are opened on the null device, so that no file of ours gets their numbers. Ctrl-C ends with the sentence
-    `interrupted` and `INTERRUPTED`; a lack of memory ends with a sentence and `BAD_DATA`.
+    `interrupted` and `INTERRUPTED`. What `main` raises ends with a sentence: `UsageError` with `USAGE`; `ValueError`,
+    `ImportError`, `OSError` and a lack of memory with `BAD_DATA`. Errors of the operating system get `remedy`. Anything else
+    is a bug, and passes.
     """
 
     def decorate(main: Main) -> Main:
@@ -51,11 +62,14 @@ def door(interrupted: str = "interrupted; run the same command again to continue
                 return main(argv)
             except KeyboardInterrupt:
                 return refuse(interrupted, INTERRUPTED)
-            except MemoryError as problem:
-                detail = f" ({problem})" if str(problem) else ""
-                return refuse(
-                    f"expected enough memory, got none{detail}; use smaller pictures or fewer workers", BAD_DATA
-                )
+            except UsageError as problem:
+                return refuse(str(problem), USAGE)
+            except Exception as problem:
+                if lacks_memory(problem):
+                    return refuse(memory_sentence(problem), BAD_DATA)
+                if isinstance(problem, ValueError | ImportError | OSError):
+                    return refuse(sentence_of(problem, remedy), BAD_DATA)
+                raise
 
         return guarded
 
@@ -69,21 +83,25 @@ def _open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
-        stream = getattr(sys, name)
+            os.set_inheritable(number, True)  # or it would be closed again in every process that this one starts
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # its number may be that of a file by now
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
-    """Write lines on stdout, with every character `shown`. If nobody reads any more (`| head`), they are dropped."""
+    """Write lines on stdout, with every character `shown`. If nobody reads any more (`| head`), they are dropped.
+
+    Ends the command with `BAD_DATA` if they cannot be written for another reason, such as a full disk.
+    """
     _write("stdout", text)
 
 
 def warn(text: str) -> None:
-    """Write lines on stderr, with every character `shown`."""
+    """Write lines on stderr, with every character `shown`. If they cannot be written, they are dropped."""
     _write("stderr", text)
 
 
@@ -98,7 +116,7 @@ def _write(name: str, text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-        if name == "stdout" and not isinstance(problem, BrokenPipeError):  # such as a full disk behind `> report.txt`
+        if name == "stdout" and not isinstance(problem, ConnectionError):  # such as a full disk behind `> report.txt`
             warn(f"stdout: {problem.strerror}; what was written there is not whole, run the command again elsewhere")
             raise SystemExit(BAD_DATA) from problem
 
@@ -163,9 +181,24 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Writes through `say` and `warn`, so that no argument, terminal or closed pipe disturbs it."""
+
+    def print_help(self, file: Any = None) -> None:
+        say(self.format_help().rstrip("\n"))
+
+    def print_usage(self, file: Any = None) -> None:
+        warn(self.format_usage().rstrip("\n"))
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            warn(message.rstrip("\n"))
+        sys.exit(status)
+
+
 def parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser for `python -m module` with the option `--version`."""
-    arguments = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    arguments = _Parser(prog=f"python -m {module}", description=description)
     arguments.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     return arguments
 
@@ -272,6 +305,12 @@ def device_problem(device: str) -> str:
     return ""
 
 
+def check_device(device: str) -> None:
+    """Raise `UsageError` if torch cannot work on `device`."""
+    if problem := device_problem(device):
+        raise UsageError(f"--device: {problem}")
+
+
 # ---------------------------------------------------------------- sentences
 
 
@@ -281,14 +320,33 @@ def refuse(sentence: str, code: int) -> int:
     return code
 
 
-_REMEDY = "what was finished is kept, so fix that and run the same command again"
-
-
 def sentence_of(problem: BaseException, remedy: str = _REMEDY) -> str:
     """What went wrong, where, and what to do: an error of the operating system gets its path and `remedy`."""
     if isinstance(problem, OSError) and problem.errno is not None:
         return f"{problem.filename or 'writing'}: {problem.strerror}; {remedy}"
     return str(problem)
+
+
+# What libraries say if they get no memory; only Python and NumPy raise `MemoryError`.
+_NO_MEMORY = (
+    "allocate memory", "out of memory", "insufficient memory", "memory allocation failed", "bad_alloc",
+    "start new thread", "failed to map segment",
+)  # fmt: skip
+
+
+def lacks_memory(problem: BaseException) -> bool:
+    """Whether `problem` says that the machine, or a limit of this process, did not give memory that was asked for."""
+    if isinstance(problem, OSError) and problem.errno is not None:
+        return problem.errno == errno.ENOMEM
+    if isinstance(problem, ValueError):  # a sentence of ours, which may quote such words
+        return False
+    return isinstance(problem, MemoryError) or any(words in str(problem).lower() for words in _NO_MEMORY)
+
+
+def memory_sentence(problem: BaseException) -> str:
+    """What to say of a `problem` that `lacks_memory`."""
+    detail = f" ({str(problem).splitlines()[0]})" if str(problem) else ""
+    return f"expected enough memory, got none{detail}; use smaller pictures or fewer --workers"
 
 
 def located(place: object, sentence: str) -> str:

@@ -3,7 +3,7 @@
     python -m isp.convert official.ckpt --direction inverse --camera A7R3 --out a7r3-inverse.safetensors
     python -m isp.convert joint.ckpt --direction joint --camera A7R3 --out a7r3-joint.safetensors
 
-A checkpoint is a pickle, which could run anything: only tensors, plain containers and NumPy values are accepted in it.
+Nothing in a checkpoint runs. It may hold tensors, plain containers, numbers, texts, and numbers and arrays of NumPy.
 """
 
 from __future__ import annotations

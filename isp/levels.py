@@ -43,7 +43,7 @@ def raw_of_bayer(bayer: Float[Tensor, "1 1 h w"], camera: Camera) -> UInt16[Tens
     blacks, white = (levels.tolist() for levels in _black_and_white(camera))
     if not bool(torch.isfinite(bayer).all()):
         raise ValueError("raw: expected numbers in the mosaic, got NaN; check the EXIF values and the ISP's weights")
-    raw = torch.empty(bayer.shape[-2:], dtype=torch.uint16)
+    raw = torch.empty(bayer.shape[-2:], dtype=torch.uint16, device="cpu")
     for colour, rows, columns in cfa.sites(camera.cfa[0]):
         black = blacks[colour]
         values = (bayer[0, 0, rows, columns] * (white - black) + black).round_().clamp_(0, white)

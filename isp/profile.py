@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from isp import color
 from isp.camera import Camera
 from isp.cfa import Pattern
 from isp.command import did_you_mean
-from isp.files import document
-from isp.files.document import Matrix3, NonNegative, Part, Positive
-from isp.recipe_files import explained
+from isp.files import document, places
+from isp.files.document import Matrix3, NonNegative, Number, Part, Positive
+from isp.recipe_files import MOST_SHOWN, explained
 
 
 class Levels(Part):
     """Raw values that stand for 0 and 1 of `sensor`."""
 
-    black: float
-    white: float
+    black: Number
+    white: Number
 
     @model_validator(mode="after")
     def _ordered(self) -> Levels:
@@ -100,7 +100,7 @@ class Profile(Part):
         if self.xyz_to_sensor is not None:
             return color.matrix_from_libraw(self.xyz_to_sensor)
         if self.sensor_to_linear is not None:
-            return torch.tensor(self.sensor_to_linear, dtype=torch.float64)
+            return torch.tensor(self.sensor_to_linear, dtype=torch.float64, device="cpu")
         raise ValueError(f'camera profile "{self.name}": its matrix belongs to the shot; give one of its shots')
 
     def camera(
@@ -112,15 +112,19 @@ class Profile(Part):
     ) -> Camera:
         """Return one shot of this camera. `white_balance` is (red, blue); `optics` are iso, exposure_s, f_number, focal_mm."""
         red, blue = white_balance
-        known = {key: torch.tensor([value], dtype=torch.float32) for key, value in optics.items() if value is not None}
-        xyz = None if self.xyz_to_sensor is None else torch.tensor([self.xyz_to_sensor], dtype=torch.float32)
+        float32 = partial(torch.tensor, dtype=torch.float32, device="cpu")
+        known = {key: float32([value]) for key, value in optics.items() if value is not None}
+        xyz = None if self.xyz_to_sensor is None else float32([self.xyz_to_sensor])
         levels: dict[str, torch.Tensor] = {}
         if self.levels is not None:
-            levels = {"black": torch.full((1, 3), self.levels.black), "white": torch.tensor([self.levels.white])}
+            levels = {
+                "black": torch.full((1, 3), self.levels.black, device="cpu"),
+                "white": torch.tensor([self.levels.white], device="cpu"),
+            }
         return Camera(
             name=(self.name,),
             cfa=(cfa or self.cfa,),
-            white_balance=torch.tensor([[red, 1.0, blue]], dtype=torch.float32),
+            white_balance=float32([[red, 1.0, blue]]),
             sensor_to_linear=self.matrix(shot).float()[None],
             xyz_to_sensor=xyz,
             **levels,
@@ -158,7 +162,9 @@ def read(text: str, path: str) -> Profile:
     except yaml.YAMLError as problem:
         raise ValueError(f"{expected} {problem}") from problem
     except ValidationError as failure:
-        raise ValueError(f"{expected} {'; '.join(explained(failure, Profile, content))}") from failure
+        problems = explained(failure, Profile, content)
+        more = f"; and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise ValueError(f"{expected} {'; '.join(problems[:MOST_SHOWN])}{more}") from failure
 
 
 def load(name: str) -> Profile:
@@ -167,15 +173,18 @@ def load(name: str) -> Profile:
     Raises `ValueError` for an unknown name or a bad file, `OSError` for a file that cannot be read.
     """
     if name.endswith(".yaml"):
+        places.check_regular(Path(name), "a camera profile")
         stat = Path(name).stat()
-        return _of_file(name, stat.st_size, stat.st_mtime_ns)
+        return _of_file(
+            str(Path(name).absolute()), name, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        )
     return _shipped(name)
 
 
 @cache
-def _of_file(name: str, size: int, changed_ns: int) -> Profile:
+def _of_file(absolute: str, name: str, state: tuple[int, ...]) -> Profile:
     """Read the file once for each of its states."""
-    return read(Path(name).read_text(encoding="utf-8"), name)
+    return read(document.text_of(Path(name), "a camera profile"), name)
 
 
 @cache

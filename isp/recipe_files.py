@@ -18,17 +18,24 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from isp.command import did_you_mean
+from isp.command import UsageError, did_you_mean
 from isp.files import document
 
+MOST_SHOWN = 30  # problems in a message
+LONGEST = 1000  # characters of one
 
-class RecipeError(ValueError):
-    """A recipe that cannot be used, with all its problems at once."""
+
+class RecipeError(UsageError):
+    """A recipe that cannot be used, with all its problems at once; the message has the first `MOST_SHOWN`."""
 
     def __init__(self, recipe: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"recipe {recipe}: {count}", *(f"  - {problem}" for problem in self.problems)]))
+        shown = [
+            problem if len(problem) <= LONGEST else f"{problem[:LONGEST]}..." for problem in self.problems[:MOST_SHOWN]
+        ]
+        shown += [f"{len(self.problems) - MOST_SHOWN} more"] if len(self.problems) > MOST_SHOWN else []
+        super().__init__("\n".join([f"recipe {recipe}: {count}", *(f"  - {problem}" for problem in shown)]))
 
 
 # ---------------------------------------------------------------- finding and reading
@@ -59,9 +66,9 @@ def read(name: str, known: Mapping[str, Path], form: str) -> dict[str, Any]:
     else:
         raise RecipeError(name, [f"expected one of {', '.join(known)} or a .yaml file{did_you_mean(name, known)}"])
     try:
-        content = document.parsed(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RecipeError(name, [f"expected a readable YAML file, got: {problem}"]) from problem
+        content = document.parsed(document.text_of(path, "a recipe"))
+    except (OSError, ValueError) as problem:
+        raise RecipeError(name, [str(problem).removeprefix(f"{path}: ")]) from problem
     except yaml.YAMLError as problem:
         raise RecipeError(name, [f"expected YAML, got: {problem}"]) from problem
     if not isinstance(content, dict):

@@ -61,11 +61,11 @@ _BINS = 8192  # finer than the closest two knots, so a bin holds at most one
 @cache
 def _a7r3_segments(from_column: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the upper knot, slope and offset of each segment, and the segment in which each of `_BINS` bins starts."""
-    knots = torch.tensor(A7R3_KNOTS, dtype=torch.float64) / 255
+    knots = torch.tensor(A7R3_KNOTS, dtype=torch.float64, device="cpu") / 255
     given, wanted = knots[:, from_column].contiguous(), knots[:, 1 - from_column]
     slope = wanted.diff() / given.diff()
     offset = wanted[:-1] - slope * given[:-1]
-    starts = torch.bucketize(torch.arange(_BINS + 1) / _BINS, given, right=True) - 1
+    starts = torch.bucketize(torch.arange(_BINS + 1, device="cpu") / _BINS, given, right=True) - 1
     upper = given[1:].float()
     upper[-1] = torch.inf  # the last segment includes its end
     return (

@@ -274,6 +274,22 @@ def nothing_runs_from_data(module: str, tree: ast.Module) -> Iterator[str]:
                 yield f"calls {called} without a SafeLoader"
 
 
+MAKES_A_TENSOR = {
+    *("zeros", "ones", "empty", "full", "eye", "arange", "range", "linspace", "logspace", "tensor", "as_tensor"),
+    *("asarray", "scalar_tensor", "rand", "randn", "randint", "randperm", "normal", "fftfreq", "rfftfreq"),
+    *("hann_window", "hamming_window", "tril_indices", "triu_indices", "Generator"),
+}
+
+
+def tensors_name_their_device(module: str, tree: ast.Module) -> Iterator[str]:
+    """Or they would go where a user's `torch.set_default_device` says."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and all(keyword.arg != "device" for keyword in node.keywords):
+            called = ast.unparse(node.func)
+            if top(called) == "torch" and called.split(".")[-1] in MAKES_A_TENSOR:
+                yield f"calls {called} without a device (line {node.lineno})"
+
+
 Rule = Callable[[str, ast.Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     isp_stands_alone,
@@ -287,6 +303,7 @@ RULES: tuple[Rule, ...] = (
     light_modules_load_nothing_heavy,
     names_mean_something,
     nothing_runs_from_data,
+    tensors_name_their_device,
 )
 
 
@@ -339,7 +356,7 @@ def test_no_modules_import_each_other_in_a_circle():
 PLANTED = [
     (isp_stands_alone, "isp.tone", "import blursynth"),
     (isp_stands_alone, "isp", "from blursynth.sample import Sample"),
-    (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import shard"),
+    (isp_stands_alone, "isp.files.pictures", "def read():\n    from blursynth.shards import reader"),
     (isp_stands_alone, "isp.files.pictures", "if TYPE_CHECKING:\n    from blursynth.sample import Sample"),
     (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'home / "blursynth" / "recipes"'),
     (isp_looks_into_no_folder_of_blursynth, "isp.profile", 'open("../blursynth/recipes/rsblur.yaml")'),
@@ -384,9 +401,9 @@ PLANTED = [
     (wings_depend_on_little, "isp.files.raw", "from isp import command"),
     (wings_depend_on_little, "isp.files.pictures", "def late():\n    from isp.prepare import registration"),
     (layers_are_imported_downwards, "isp.odds_and_ends", ""),
-    (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import shard"),
+    (layers_are_imported_downwards, "blursynth.sample", "from blursynth.shards import reader"),
     (layers_are_imported_downwards, "blursynth.stages.noise", "def late():\n    from blursynth.recipe import load"),
-    (layers_are_imported_downwards, "blursynth.shards.shard", "from blursynth.synthesis import fill"),
+    (layers_are_imported_downwards, "blursynth.shards.writer", "from blursynth.synthesis import fill"),
     (layers_are_imported_downwards, "blursynth.recipe", "import blursynth.make"),
     (layers_are_imported_downwards, "blursynth.stages.blur", "from ..executors.processes import run"),
     (layers_are_imported_downwards, "blursynth.odds_and_ends", ""),
@@ -431,10 +448,12 @@ PLANTED = [
     (nothing_runs_from_data, "isp.files.pictures", "yaml.unsafe_load(text)"),
     (nothing_runs_from_data, "isp.files.pictures", "yaml.full_load(text)"),
     (nothing_runs_from_data, "isp.files.pictures", "from yaml import load"),
+    (tensors_name_their_device, "isp.cfa", "torch.zeros(3, dtype=torch.float32)"),
+    (tensors_name_their_device, "isp.virtual.scenes", "torch.fft.fftfreq(8)"),
 ]
 
 INNOCENT = [
-    (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import shard"),
+    (isp_stands_alone, "blursynth.sample", "import isp\nfrom blursynth.shards import reader"),
     (
         isp_looks_into_no_folder_of_blursynth,
         "isp.command",
@@ -460,7 +479,7 @@ INNOCENT = [
     ),
     (
         layers_are_imported_downwards,
-        "blursynth.shards.shard",
+        "blursynth.shards.writer",
         "if TYPE_CHECKING:\n    from blursynth.recipe import Recipe",
     ),
     (backends_build_on_the_core_and_layers, "isp.backends.upi", "from isp.layers import mappings"),
@@ -468,7 +487,7 @@ INNOCENT = [
     (wings_depend_on_little, "isp.layers.mappings", "from isp.layers import rows\nimport torch"),
     (wings_depend_on_little, "isp.light.bank", "from isp.light.raster import splat\ndef late():\n    import cv2"),
     (wings_depend_on_little, "isp.files.shot", "import numpy\nfrom isp import cfa\nfrom isp.files import icc"),
-    (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import shard\nfrom isp import profile"),
+    (layers_are_imported_downwards, "blursynth.make", "from blursynth.shards import reader\nfrom isp import profile"),
     (layers_are_imported_downwards, "isp.prepare", "from isp import profile"),
     (nothing_imports_a_door, "blursynth.__main__", "from blursynth import make"),
     (nothing_imports_a_door, "isp.evaluate", "from isp.train import data\nfrom isp import evaluate"),
@@ -494,6 +513,7 @@ INNOCENT = [
     (nothing_runs_from_data, "isp.files.pictures", "torch.load(path, weights_only=True)\njson.load(file)"),
     (nothing_runs_from_data, "isp.files.pictures", "yaml.safe_load(text)\nyaml.load(text, Loader=yaml.SafeLoader)"),
     (nothing_runs_from_data, "isp.files.pictures", "class Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)"),
+    (tensors_name_their_device, "isp.cfa", "torch.zeros(3, device=image.device)\nimage.new_zeros(3)\nnumpy.zeros(3)"),
 ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,36 @@ def _flock(file: IO[str], operation: int) -> bool:
     return True
 
 
+_HOLDER = re.compile(r"\S{0,255}( [0-9]{0,20}\n?)?")  # host and process; a full disk may have cut it short
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """Open the lock of a folder, or make it. Raises `ValueError` if something lies there that is no lock of ours.
+
+    A link is not followed: whoever gave the folder away may have let it lead to any file, and a lock is written to.
+    """
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as problem:
+        if problem.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(_no_lock(path)) from problem
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(_no_lock(path))
+    file = os.fdopen(number, "r+", encoding="utf-8", errors="replace")
+    if not _HOLDER.fullmatch(file.read(1000)):
+        file.close()
+        raise ValueError(_no_lock(path))
+    return file
+
+
+def _no_lock(path: Path) -> str:
+    return (
+        f"{path}: expected the lock of a folder of shards, got something else; move it away and run the command again"
+    )
+
+
 @contextmanager
 def slice_lock(folder: Path) -> Iterator[None]:
     """Hold the lock that the workers of one run share; each holds it while it fills a shard.
@@ -41,7 +73,7 @@ def slice_lock(folder: Path) -> Iterator[None]:
     Raises `OrphanedError` in a worker if its parent has died, or if another run has taken the folder since.
     """
     leave_if_orphaned()
-    with _lock_path(folder).open("a", encoding="utf-8") as file:
+    with _open_lock(_lock_path(folder)) as file:
         if not _flock(file, fcntl.LOCK_SH):
             raise OrphanedError(f"{folder} has been taken over by another run")
         yield
@@ -53,12 +85,11 @@ def only_run_in(folder: Path, patience_s: float = 30.0) -> Iterator[None]:
 
     The workers of a killed run leave after their current sample; this waits up to `patience_s` for them.
     """
-    path = _lock_path(folder)
-    with path.open("a+", encoding="utf-8") as file:
+    with _open_lock(_lock_path(folder)) as file:
         deadline = time.monotonic() + patience_s
         while not _flock(file, fcntl.LOCK_EX):
             file.seek(0)
-            host, _, pid = file.read().strip().rpartition(" ")
+            host, _, pid = file.read(1000).strip().rpartition(" ")
             left_behind = host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid))
             if not left_behind or time.monotonic() > deadline:
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ class OrphanedError(RuntimeError):
     """The process that started this worker is gone; a resumed run must not meet a live second writer."""
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(ChildProcessError):
     """A worker process ended without an exception: it was killed, for example because memory ran out."""
 
 
@@ -33,20 +34,72 @@ def leave_if_orphaned() -> None:
         raise OrphanedError(f"parent process {parent} is gone")
 
 
+# Environment variables that say how many cores a task of this job may use; the first that is set counts.
+_ALLOTMENTS = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+_CEILING = "LOKY_MAX_CPU_COUNT"  # joblib's own variable
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; at least 1.
+
+    It is the least of the machine's cores, CPU affinity (taskset, cpusets), the CPU quota of a container, SLURM's
+    allotment, and LOKY_MAX_CPU_COUNT; without shared memory for worker processes it is 1. Raises `ValueError` if a variable
+    does not hold a whole number of at least 1.
+    """
+    stated = [_stated(name) for name in (_CEILING, *_ALLOTMENTS)]
+    allotted = next((cores for cores in stated[1:] if cores is not None), None)
+    if _missing_for_workers():
+        return 1
+    from joblib import cpu_count
+
+    found: int = cpu_count()
+    return found if allotted is None else min(found, allotted)
+
+
+def _stated(name: str) -> int | None:
+    """The number of cores in an environment variable; `None` if it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(
+            f'{name}: expected a whole number of cores, at least 1, got "{text:.80}"; correct it or unset it'
+        )
+    return int(text)
+
+
+def _missing_for_workers() -> str:
+    """What worker processes lack on this machine; "" if nothing. Their locks lie in shared memory."""
+    import multiprocessing
+
+    try:
+        multiprocessing.Semaphore()
+    except (ImportError, OSError) as problem:  # /dev/shm is missing, or may not be written to
+        return str(problem)
+    return ""
+
+
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Yield the results of `function` over `tasks` as they arrive; with 0 workers or 1, this process does the work.
 
-    Raises what `function` raises, and `WorkerDiedError` if a worker is killed.
+    Raises what `function` raises, `WorkerDiedError` if a worker is killed, and `ChildProcessError` if this machine has no
+    shared memory for workers.
     """
     workers = min(workers, len(tasks))
     yield from map(function, tasks) if workers <= 1 else _in_processes(function, tasks, workers)
 
 
 def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    if missing := _missing_for_workers():
+        raise ChildProcessError(
+            f"{workers} worker processes: expected shared memory for their locks (/dev/shm), got: {missing}; mount it, or "
+            "give --workers 0"
+        )
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
+    _stated(_CEILING)  # joblib reads it whatever the number of workers is
     os.environ[_PARENT] = str(os.getpid())
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin_worker):
@@ -61,14 +114,21 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], wor
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # joblib warns that tasks are left if a run ends early
                     results.close()
-    except TerminatedWorkerError as death:
+    except BrokenProcessPool as death:
+        killed = isinstance(death, TerminatedWorkerError)
+        happened = "was killed" if killed else f"could not begin ({_last_line(death)})"
         raise WorkerDiedError(
-            "a worker process was killed, probably because memory ran out; what was finished is kept, so run the same "
+            f"a worker process {happened}, probably because memory ran out; what was finished is kept, so run the same "
             "command again with fewer --workers"
         ) from death
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         del os.environ[_PARENT]
+
+
+def _last_line(problem: BaseException) -> str:
+    """The end of what is known of a problem: of one in a worker, the last line of its traceback there."""
+    return str(problem.__cause__ or problem).strip().strip('"').strip().splitlines()[-1]
 
 
 @contextmanager

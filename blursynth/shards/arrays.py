@@ -62,16 +62,14 @@ class StoredArray:
         lengths = [int(axis) if axis.isdigit() else sides.get(axis, 0) for axis in self.axes.split()]
         return math.prod(lengths) * self.dtype(bits).itemsize
 
-    def problems(self, shape: tuple[int, ...], dtype: np.dtype[Any], bits: int, sides: dict[str, int]) -> Iterator[str]:
-        """What is wrong with a dataset of this shape and type. `sides` collects the lengths of axes, by letter."""
+    def problems(self, shape: tuple[int, ...], sides: dict[str, int]) -> Iterator[str]:
+        """What is wrong with an array of this shape for a pair. `sides` collects the lengths of axes, by letter."""
         axes = self.axes.split()
-        for axis, length in zip(axes, shape[1:], strict=False):
+        for axis, length in zip(axes, shape, strict=True):
             sides.setdefault(axis, int(axis) if axis.isdigit() else length)
-        expected = tuple(sides.get(axis) for axis in axes)
-        if shape[1:] != expected:
-            yield f"has pairs of shape {_product(shape[1:])}, expected {_product(expected)}"
-        if dtype != self.dtype(bits):
-            yield f"holds {dtype}, expected {self.dtype(bits)}"
+        expected = tuple(sides[axis] for axis in axes)
+        if shape != expected:
+            yield f"has pairs of shape {_product(shape)}, expected {_product(expected)}"
 
 
 def _product(lengths: tuple[Any, ...]) -> str:

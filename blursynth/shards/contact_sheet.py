@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from blursynth.shards.folders import shards_of
-from blursynth.shards.shard import open_shard, records_of
+from blursynth.shards.reader import open_shard, records_of
 from isp.files import pictures
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -44,9 +44,9 @@ def _strip(path: Path, position: int, record: dict[str, Any]) -> np.ndarray:
     """The strip of one pair: three tiles side by side under a caption."""
     import cv2
 
-    with open_shard(path) as file:
-        blur, sharp = (_eight_bit(file[name][position]) for name in ("blur", "sharp"))
-        kernel = file["kernel"][position] if "kernel" in file else None
+    with open_shard(path) as shard:
+        blur, sharp = (_eight_bit(shard.read(name, position)) for name in ("blur", "sharp"))
+        kernel = shard.read("kernel", position) if "kernel" in shard.names else None
     difference = np.abs(blur.astype(np.int16) - sharp) * _DIFFERENCE_GAIN
     tiles = [_fitted(sharp), _fitted(blur), _fitted(difference.clip(0, 255).astype(np.uint8))]
     if kernel is not None:

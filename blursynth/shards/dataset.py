@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import bisect
-import json
 import operator
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
-import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from blursynth.shards import arrays, folders, shard
+from blursynth.shards import arrays
 from blursynth.shards.epochs import Epochs
+from blursynth.shards.manifest import Manifest
+from blursynth.shards.reader import Shard, open_shard
 from blursynth.stages.geometry import DIHEDRAL, turn
 from isp.rng import generator
 
-if TYPE_CHECKING:
-    import h5py
-
 _MOST_OPEN_FILES = 64
-
-
-class _Returned(NamedTuple):
-    """An array that the reader returns, opened in one shard."""
-
-    name: str
-    dataset: h5py.Dataset
-    is_picture: bool
-    read: Callable[[np.ndarray], Tensor]
 
 
 class ShardDataset(Dataset[dict[str, Any]]):
@@ -55,30 +43,26 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, path: str | Path, crop: int | None = None, augment: bool = False, seed: int = 0) -> None:
         self._folder = Path(path)
-        manifest = self._folder / folders.MANIFEST
-        if not manifest.is_file():
-            raise ValueError(
-                f"{self._folder}: expected a finished folder of shards (with {folders.MANIFEST}); "
-                "run blursynth.make again until it finishes"
-            )
-        entries = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
-        entries = [entry for entry in entries if entry["count"]]
-        self._paths = [self._folder / _file_name(entry["shard"]) for entry in entries]
+        manifest = Manifest.read(self._folder)
+        receipts = [receipt for receipt in manifest.receipts.values() if receipt.count]
+        self._identity = manifest.identity
+        self._paths = [self._folder / receipt.shard for receipt in receipts]
+        self._counts = {path: receipt.count for path, receipt in zip(self._paths, receipts, strict=True)}
         missing = [path.name for path in self._paths if not path.is_file()]
-        if missing or not entries:
+        if missing or not receipts:
             raise ValueError(
                 f"{self._folder}: expected the shards that its manifest lists, got none of {', '.join(missing) or 'them'}; "
                 "run python -m blursynth.verify --repair"
             )
-        self._ends: list[int] = list(accumulate(entry["count"] for entry in entries))
+        self._ends: list[int] = list(accumulate(receipt.count for receipt in receipts))
         self._crop, self._augment, self._seed = crop, augment, seed
         self._epochs = Epochs(self._ends[-1])
-        self._open: OrderedDict[Path, tuple[h5py.File, list[_Returned]]] = OrderedDict()
+        self._open: OrderedDict[Path, Shard] = OrderedDict()
         self._opened_by = os.getpid()
         self._locks: dict[int, threading.Lock] = {}  # by process: a forked child must not wait for its parent's threads
-        with shard.open_shard(self._paths[0]) as file:
-            self._size: tuple[int, int] = file["blur"].shape[1:3]
-        height, width = self._size
+        with self._checked(open_shard(self._paths[0])) as shard:
+            height, width, _ = shard.shape("blur")
+        self._size = height, width
         if crop is not None and not 0 < crop <= min(height, width):
             raise ValueError(
                 f"crop: expected a side of 1 to {min(height, width)} (pairs are {height}x{width}), got {crop}"
@@ -121,12 +105,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         position = i - (self._ends[at - 1] if at else 0)
         address = epoch * self._ends[-1] + i
         window = self._window(address)
-        try:
-            pair = self._read(self._paths[at], position, window)
-        except OSError as problem:
-            raise OSError(
-                f"{self._paths[at]}: pair {position} cannot be read ({problem}); run python -m blursynth.verify --repair"
-            ) from problem
+        pair = self._read(self._paths[at], position, window)
         if self._augment:
             element = DIHEDRAL[int(generator(self._seed, address, "dataset.dihedral").integers(len(DIHEDRAL)))]
             pair = {name: turn(image, element).contiguous() for name, image in pair.items()}
@@ -142,44 +121,41 @@ class ShardDataset(Dataset[dict[str, Any]]):
     def _read(self, path: Path, position: int, window: tuple[slice, slice]) -> dict[str, Tensor]:
         """Return the arrays of one pair, pictures cut to `window`."""
         with self._locks.setdefault(os.getpid(), threading.Lock()):  # HDF5 reads one after the other anyway
-            if self._opened_by != os.getpid():
-                # Handles that were inherited through fork belong to the parent.
-                self._open, self._opened_by = OrderedDict(), os.getpid()
-            stored = [
-                (name, read, dataset[(position, *window) if is_picture else (position,)])
-                for name, dataset, is_picture, read in self._arrays_in(path)
-            ]
-        return {name: read(array) for name, read, array in stored}
+            shard = self._opened(path)
+            return {
+                array.name: array.read(shard.read(array.name, position, *(window if array.is_picture else ())))
+                for array in arrays.ARRAYS
+                if array.read is not None and array.name in shard.names
+            }
 
-    def _arrays_in(self, path: Path) -> list[_Returned]:
-        """The arrays of a shard that are returned. Datasets are kept: opening one takes as long as reading a crop."""
+    def _opened(self, path: Path) -> Shard:
+        """Return a shard, which is kept open: opening one takes longer than reading a crop."""
+        if self._opened_by != os.getpid():
+            # Handles that were inherited through fork belong to the parent.
+            self._open, self._opened_by = OrderedDict(), os.getpid()
         if path not in self._open:
-            file = shard.open_shard(path)
-            self._open[path] = (
-                file,
-                [
-                    _Returned(array.name, file[array.name], array.is_picture, array.read)
-                    for array in arrays.ARRAYS
-                    if array.read is not None and array.name in file
-                ],
-            )
+            self._open[path] = self._checked(open_shard(path))
             if len(self._open) > _MOST_OPEN_FILES:
-                self._open.popitem(last=False)[1][0].close()
+                self._open.popitem(last=False)[1].close()
         self._open.move_to_end(path)
-        return self._open[path][1]
+        return self._open[path]
+
+    def _checked(self, shard: Shard) -> Shard:
+        """Return an opened shard that is the one which the manifest lists. Raises `OSError` for another."""
+        listed = self._counts[shard.path]
+        if (shard.count, shard.identity) != (listed, self._identity):
+            shard.close()
+            raise OSError(
+                f"{shard.path}: expected the shard of {listed} pairs that the manifest lists, got one of {shard.count} pairs "
+                "or of another run; run python -m blursynth.verify"
+            )
+        return shard
 
     def close(self) -> None:
         """Closes every file that this process opened; reading opens them again."""
         if self._opened_by == os.getpid():
             while self._open:
-                self._open.popitem()[1][0].close()
+                self._open.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_opened_by": -1, "_locks": {}}
-
-
-def _file_name(name: str) -> str:
-    """`name`, if it is the name of a file: a manifest from outside must not lead out of its folder."""
-    if Path(name).name != name:
-        raise ValueError(f"manifest: expected the name of a file in the same folder, got {name!r}")
-    return name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import h5py
-
     from blursynth.sample import Sample
 
 
@@ -36,6 +36,53 @@ def record_of(sample: Sample, digest: str, arrays: dict[str, np.ndarray]) -> str
     )
 
 
-def records_in(file: h5py.File) -> list[dict[str, Any]]:
-    """The records of an opened shard, in order."""
-    return [json.loads(record) for record in file["record"][:]]
+# ---------------------------------------------------------------- read back
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value out of JSON is a whole number, 0 or more, that 64 bits can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def is_real(value: object) -> bool:
+    """Whether a value out of JSON is a finite number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def is_list_of_skipped(value: object) -> bool:
+    """Whether `value` lists samples that could not be made, each with index, source and reason."""
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and entry.keys() == {"index", "source", "reason"}
+        and is_whole(entry["index"])
+        and isinstance(entry["source"], str)
+        and isinstance(entry["reason"], str)
+        for entry in value
+    )
+
+
+_KEYS: dict[str, Callable[[Any], bool]] = {
+    "index": is_whole,
+    "source": lambda value: isinstance(value, str),
+    "source_digest": lambda value: isinstance(value, str),
+    "camera": lambda value: isinstance(value, dict | None),
+    "dice": lambda value: isinstance(value, dict),
+    "blur_level": is_real,
+    "sharp_level": is_real,
+    "blur_psnr_db": lambda value: value is None or is_real(value),
+    "saturated_share": is_real,
+}
+
+
+def record_in(line: str) -> dict[str, Any]:
+    """The record that `record_of` wrote. Raises `ValueError` for anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as problem:
+        raise ValueError(f"expected the record of a pair as JSON, got: {problem}") from problem
+    if not isinstance(record, dict):
+        raise ValueError(f"expected the record of a pair as JSON, got {line:.40}")
+    wrong = [name for name, is_right in _KEYS.items() if name not in record or not is_right(record[name])]
+    if wrong:
+        raise ValueError(f"expected a record with {', '.join(_KEYS)}; {', '.join(wrong)} is missing or wrong")
+    return record

@@ -98,12 +98,13 @@ class CameraShake(_KernelBlur):
 
 
 def _bank(path: Path) -> list[np.ndarray]:
-    stamps = (file.stat() for file in bank.files_of(path))
-    return _bank_as_of(path, tuple((stat.st_size, stat.st_mtime_ns) for stat in stamps))
+    stats = [file.stat() for file in bank.files_of(path)]
+    state = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
+    return _bank_as_of(path.absolute(), path, state)
 
 
 @cache
-def _bank_as_of(path: Path, stamps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
+def _bank_as_of(absolute: Path, path: Path, state: tuple[tuple[int, ...], ...]) -> list[np.ndarray]:
     """Read the bank once for each state of its files."""
     return bank.read_bank(path)
 

@@ -110,7 +110,10 @@ class Stage(Part):
         return []
 
     def files(self) -> list[Path]:
-        """Return the files outside the recipe on which this stage depends; they are part of a folder's identity."""
+        """Return the files outside the recipe on which this stage depends.
+
+        Their content is a part of a folder's identity. Their paths are not, if they stand in the keys `path` or `profile`.
+        """
         return []
 
     def misfits(self, before: State) -> list[Problem]:

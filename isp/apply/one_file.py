@@ -5,6 +5,7 @@ Every function takes the file, the paths of its results, and what all files of a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ def inverse(path: Path, results: Raw, options: Options, camera_isp: ISP, chosen:
 def forward(path: Path, results: Rendering, options: Options, camera_isp: ISP, overrides: Overrides) -> None:
     """Render a RAW file, or a mosaic of `inverse`, to sRGB."""
     mosaic = shot.read_mosaic(path, **overrides.for_reading())
-    settings.check_levels(mosaic.camera, overrides)
-    camera = settings.changed(mosaic.camera, overrides)
+    # Reading applied the levels: it may have corrected the mosaic and brought it to others.
+    camera = settings.changed(mosaic.camera, dataclasses.replace(overrides, black=None, white=None))
     say(mosaic.warnings)
     _say_unknown(path, camera)
     reference, why_none = _reference_in(path, mosaic, camera_isp)

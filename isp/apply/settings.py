@@ -13,7 +13,6 @@ import torch
 from isp import color, profile
 from isp.camera import Camera
 from isp.contract import ISP, Direction, known_fields, unfit
-from isp.files import mosaic
 from isp.files.findings import OPTICS
 from isp.files.raw import read_raw
 
@@ -41,9 +40,10 @@ class Overrides:
     focal_mm: float | None = None
 
     def for_reading(self) -> dict[str, Any]:
-        """Return the arguments of `isp.files.raw.read_raw` for a file that may lack what they give."""
+        """Return those that `isp.files.raw.read_raw` takes, for a file that may lack what they give."""
         gains = None if self.white_balance is None else (self.white_balance[0], 1.0, self.white_balance[1])
-        return {"white_balance": gains, "sensor_to_linear": None if self.matrix is None else _rows(self.matrix)}
+        matrix = None if self.matrix is None else _rows(self.matrix)
+        return {"white_balance": gains, "sensor_to_linear": matrix, "black": self.black, "white": self.white}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def from_profile(name: str | None, camera_isp: ISP, overrides: Overrides, option
 def from_raw(path: Path, overrides: Overrides) -> ChosenCamera:
     """Return a camera with matrix, white balance, levels and CFA of a RAW file. Raises as `isp.files.raw.read_raw`."""
     image = read_raw(path, **overrides.for_reading())
-    without_optics = dataclasses.replace(image.camera, iso=None, exposure_s=None, f_number=None, focal_mm=None)
+    without_optics = dataclasses.replace(image.native, iso=None, exposure_s=None, f_number=None, focal_mm=None)
     return ChosenCamera(changed(without_optics, overrides), image.model, path, image.warnings)
 
 
@@ -119,8 +119,8 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
     camera = chosen.camera
     if camera.black is not None and camera.white is not None:
         return chosen
-    black = torch.full((1, 3), BLACK) if camera.black is None else camera.black
-    white = torch.tensor([WHITE]) if camera.white is None else camera.white
+    black = torch.full((1, 3), BLACK, device="cpu") if camera.black is None else camera.black
+    white = torch.tensor([WHITE], device="cpu") if camera.white is None else camera.white
     note = (
         f"{chosen.name} gives no levels; using black {float(black[0, 1]):g}, white {float(white[0]):g} "
         "(--black and --white set others)"
@@ -129,24 +129,10 @@ def with_levels(chosen: ChosenCamera) -> ChosenCamera:
     return dataclasses.replace(chosen, camera=known, notes=(*chosen.notes, note))
 
 
-def check_levels(camera: Camera, overrides: Overrides) -> None:
-    """Raise `ValueError` if `overrides` replace levels that are no longer those of the RAW file.
-
-    If the levels of a file differ from site to site, its reader applies them and gives the mosaic levels of its own.
-    """
-    if camera.black is None or camera.white is None or (overrides.black is None and overrides.white is None):
-        return
-    if bool((camera.black == mosaic.BLACK).all()) and float(camera.white[0]) == mosaic.WHITE:
-        raise ValueError(
-            "expected one black and one white level for --black and --white to replace, got levels or gains that differ from "
-            "pixel to pixel, which are applied already; leave --black and --white out"
-        )
-
-
 def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
     """Fill in those of iso, exposure_s, f_number and focal_mm that `camera` does not know."""
     values: dict[str, Any] = {
-        field: torch.tensor([value], dtype=torch.float32)
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
         for field, value in optics.items()
         if getattr(camera, field) is None
     }
@@ -156,17 +142,17 @@ def with_optics(camera: Camera, optics: Mapping[str, float]) -> Camera:
 def changed(camera: Camera, overrides: Overrides) -> Camera:
     """Apply `overrides` to the camera of one shot. Raises `ValueError` if white would not be above black."""
     values: dict[str, Any] = {
-        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32)
+        field: torch.tensor([getattr(overrides, field)], dtype=torch.float32, device="cpu")
         for field in (*OPTICS, "white")
         if getattr(overrides, field) is not None
     }
     if overrides.white_balance is not None:
         red, blue = overrides.white_balance
-        values["white_balance"] = torch.tensor([[red, 1.0, blue]])
+        values["white_balance"] = torch.tensor([[red, 1.0, blue]], device="cpu")
     if overrides.matrix is not None:
-        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)]), "xyz_to_sensor": None}
+        values |= {"sensor_to_linear": torch.tensor([_rows(overrides.matrix)], device="cpu"), "xyz_to_sensor": None}
     if overrides.black is not None:
-        values["black"] = torch.tensor([overrides.black]).expand(1, 3).clone()
+        values["black"] = torch.tensor([overrides.black], device="cpu").expand(1, 3).clone()
     if overrides.cfa is not None:
         values["cfa"] = (overrides.cfa,)
     return _checked(dataclasses.replace(camera, **values))

@@ -1,7 +1,4 @@
-"""Published checkpoints: read without running anything in them, and renamed to our tensors.
-
-A checkpoint is a pickle, which could run anything: only tensors, plain containers and NumPy values are accepted in it.
-"""
+"""Published checkpoints: read without running anything in them, and renamed to our tensors."""
 
 from __future__ import annotations
 
@@ -9,44 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from isp.contract import Directions, Published
+from isp.files import torch_file
 
 WRAPPERS = ("state_dict", "params")  # keys under which training code stores the tensors, beside other things
 PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 SHOWN = 3  # names in a message
 
 
-def _allowed() -> list[Any]:
-    """List what a checkpoint may hold besides tensors and plain containers: NumPy's arrays and numbers, also under the
-    names of old versions."""
-    rebuild_array, rebuild_scalar = np.zeros(1).__reduce__()[0], np.float64(1).__reduce__()[0]
-    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
-    return [
-        np.ndarray,
-        np.dtype,
-        *dtypes,
-        *((rebuild_array, f"{module}.multiarray._reconstruct") for module in ("numpy.core", "numpy._core")),
-        *((rebuild_scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
-    ]
-
-
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint as a dictionary with the key "state_dict", whatever the file calls it.
 
-    Raises `ValueError` if the file is no checkpoint, holds more than data, or has anything but tensors by name.
+    Raises what `torch_file.read` raises, and `ValueError` if the file has anything but tensors by name.
     """
-    try:
-        with torch.serialization.safe_globals(_allowed()):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as cause:  # torch raises many kinds for a file that is no checkpoint
-        first_line = str(cause).partition("\n")[0]
-        raise ValueError(f"{path}: expected a checkpoint of tensors and plain values, got: {first_line}") from cause
+    found = torch_file.read(path, "a checkpoint", "fetch it again, or save its state_dict alone")
     if isinstance(found, dict) and found and all(isinstance(value, Tensor) for value in found.values()):
         found = {"state_dict": found}
     wrapper = next((key for key in WRAPPERS if isinstance(found, dict) and isinstance(found.get(key), dict)), None)
@@ -55,18 +31,22 @@ def read(path: Path) -> dict[str, Any]:
     state = found[wrapper]
     wrong = next((key for key, value in state.items() if not isinstance(key, str) or not _is_plain(value)), None)
     if wrong is not None:
-        kind = type(state[wrong]).__name__
-        raise ValueError(f"{path}: expected ordinary tensors with names, got {kind} under the name {wrong!r}")
+        value = state[wrong]
+        kind = type(value).__name__
+        if isinstance(value, Tensor):
+            kind = f"a tensor of {value.numel():,} values in less memory"
+        raise ValueError(f"{path}: expected ordinary tensors with names, got {kind} under the name {wrong!r:.80}")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if total > torch_file.MOST_BYTES:  # many names may share one storage
+        raise ValueError(f"{path}: expected tensors of at most {torch_file.MOST_BYTES:,} bytes together, got {total:,}")
     if state and all(name.startswith(PARALLEL) for name in state):
         state = {name.removeprefix(PARALLEL): tensor for name, tensor in state.items()}
     return {**found, "state_dict": state}
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether `value` is a dense tensor that takes no more memory than the file holds for it."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    """Tell whether `value` is a tensor that takes no more memory than the file holds for it."""
+    return isinstance(value, Tensor) and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def renamed(
@@ -106,6 +86,7 @@ def renamed(
             found.setdefault(ours, tensor.contiguous().clone())
             names.setdefault(ours, name)
     if unknown:
+        shown = ", ".join(name[:80] for name in unknown[:SHOWN])
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        raise ValueError(f"{source}: expected the published tensors alone, got also {', '.join(unknown[:SHOWN])}{more}")
+        raise ValueError(f"{source}: expected the published tensors alone, got also {shown}{more}")
     return found

@@ -64,7 +64,7 @@ def _escaped(character: str) -> str:
 
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
+    stat.S_IFBLK: "a device", stat.S_IFREG: "a file",
 }  # fmt: skip
 
 
@@ -87,6 +87,29 @@ def check_regular(path: Path, expected: str = "a file") -> int:
     return found.st_size
 
 
+def check_folder(path: Path, expected: str = "a folder") -> None:
+    """Check that a folder is at `path`, or can be made there: nothing else lies there, or above it.
+
+    `expected` names what should be there. Raises `ValueError` if something else is in the way.
+    """
+    for place in (path, *path.parents):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError) as cause:
+            if place.is_symlink():
+                raise ValueError(
+                    f"{place}: expected {expected}, got a link that leads nowhere; check the path"
+                ) from cause
+            continue
+        except (OSError, ValueError) as cause:
+            reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+            raise ValueError(f"{place}: expected {expected}, got an error ({reason}); check the path") from cause
+        if not stat.S_ISDIR(found.st_mode):
+            got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+            raise ValueError(f"{place}: expected {expected}, got {got}; check the path")
+        return
+
+
 def read_bytes(path: Path, expected: str = "a file", most: int | None = None) -> bytes:
     """Return the content of the regular file at `path`, of at most `most` bytes.
 
@@ -97,6 +120,7 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
         raise ValueError(f"{path}: expected {expected} of at most {most:,} bytes, got {size:,}; check the path")
     try:
         with path.open("rb") as file:
-            return file.read() if most is None else file.read(most)
+            # A read of `most` bytes would take that much memory before it reads any.
+            return file.read(size)
     except OSError as cause:
         raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause

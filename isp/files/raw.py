@@ -14,12 +14,14 @@ import torch
 from jaxtyping import UInt8, UInt16
 
 from isp.camera import Camera
-from isp.files import dng, filters, sensor, soundness, tiff
+from isp.files import soundness, tiff
 from isp.files.exif import model_of, optics_of, orientation_of, positive_number, read_tags
 from isp.files.findings import Finding
 from isp.files.pictures import decode_jpeg
 from isp.files.places import check_regular
-from isp.files.sensor import Container, Decoded
+from isp.files.sensor import dng, filters
+from isp.files.sensor.given import Given
+from isp.files.sensor.shot import Container, Decoded, judged
 
 RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".kdc", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
@@ -36,12 +38,15 @@ class RawImage:
     """One RAW file.
 
     raw          the visible area as the sensor lies, as recorded unless a finding says that it was corrected
+    camera       the camera of the shot, with the levels of `raw`
+    native       the same with the levels at which the camera records, for other pictures
     orientation  the EXIF number (1..8) that turns it upright
     model        "make/model", empty if unknown
     """
 
     raw: UInt16[np.ndarray, "h w"]
     camera: Camera
+    native: Camera
     orientation: int
     model: str
     warnings: tuple[str, ...] = ()
@@ -69,11 +74,13 @@ def read_raw(
     *,
     white_balance: Sequence[float] | None = None,
     sensor_to_linear: Sequence[Sequence[float]] | None = None,
+    black: Sequence[float] | None = None,
+    white: float | None = None,
 ) -> RawImage:
     """Read the Bayer mosaic of a RAW file and the metadata of its shot.
 
-    `white_balance` (gains of red, green and blue) and `sensor_to_linear` (3x3) go before those of the file, which may
-    then lack them.
+    `white_balance` (gains of red, green and blue), `sensor_to_linear` (3x3), `black` (one level, or three) and `white` go
+    before those of the file, which may then lack them.
 
     LibRaw's daylight gains replace white-balance gains that cannot be right (all equal, zero, negative, not a number,
     inverted), with a warning. If pixels pile up below the white level, white is where they do, with a warning. Black is
@@ -85,7 +92,7 @@ def read_raw(
     known colour matrix: linear files, truncated files, files that decode to zeros or stop early, and files whose black or
     white level does not fit the pixels. Raises `ValueError` for values of the caller that cannot be used.
     """
-    examined = examine(path, white_balance=white_balance, sensor_to_linear=sensor_to_linear)
+    examined = examine(path, white_balance=white_balance, sensor_to_linear=sensor_to_linear, black=black, white=white)
     if examined.image is None:
         fatal = next(finding for finding in examined.findings if finding.severity == "fatal")
         raise ValueError(f"{path}: {fatal.text}")
@@ -97,17 +104,18 @@ def examine(
     *,
     white_balance: Sequence[float] | None = None,
     sensor_to_linear: Sequence[Sequence[float]] | None = None,
+    black: Sequence[float] | None = None,
+    white: float | None = None,
 ) -> Examination:
     """Read a RAW file as far as possible, and judge whether its values can be true.
 
-    `white_balance` and `sensor_to_linear` go before those of the file, as in `read_raw`.
+    The values of the caller go before those of the file, as in `read_raw`.
 
     Raises `FileNotFoundError` for a missing file, `ValueError` for an unreadable one, and for values of the caller that
     cannot be used.
     """
     path = Path(path)
-    gains = None if white_balance is None else soundness.given_gains(white_balance)
-    matrix = None if sensor_to_linear is None else soundness.given_matrix(sensor_to_linear)
+    given = Given.of(white_balance, sensor_to_linear, black, white)
     container = _container(path)
     tags, warnings = read_tags(path)
     optics, model, orientation = optics_of(tags), model_of(tags), orientation_of(tags)
@@ -120,25 +128,32 @@ def examine(
             findings.append(_area(sizes))
             if orientation is None:
                 orientation = _ORIENTATION_OF_FLIP.get(sizes.flip)
-            unfilled = soundness.unfilled(container.page, sizes.raw_height, sizes.raw_width, container.size)
-            if unfilled is None:
+            on_size = soundness.pixels(container.page, sizes.raw_height, sizes.raw_width, container.size)
+            if on_size is None:
                 opened.unpack()
                 # A tag of 0 means "unknown", but LibRaw turns it into 1 s and f/1. Its values count only if the tag is
                 # absent. rawpy decodes the pixels to give them.
                 other = {field: positive_number(getattr(opened.other, name)) for field, name in _OPTICS.items()}
                 optics = other | optics
-                shot, judged = sensor.judged(_decoded(opened), container, gains, matrix)
+                shot, found = judged(_decoded(opened), container, given)
             else:
-                judged = [unfilled]
+                found = [on_size]
     except ValueError as cause:
-        judged = [soundness.undecodable(container.page, container.size, str(cause))]
-    findings += judged
+        found = [soundness.undecodable(container.page, container.size, str(cause))]
+    findings += found
     if shot is None:
         return Examination(tuple(findings), model, orientation, optics, None)
-    raw, known = shot
-    known |= {field: torch.tensor([value], dtype=torch.float32) for field, value in optics.items() if value is not None}
+    known: dict[str, Any] = {
+        field: torch.tensor([value], dtype=torch.float32, device="cpu")
+        for field, value in optics.items()
+        if value is not None
+    }
+    camera, native = (
+        Camera(name=(model or "unknown",), **known, **shot.fields, **levels.fields)
+        for levels in (shot.levels, shot.native)
+    )
     warnings = [f"{path}: {finding.text}" for finding in findings if finding.severity == "warning"]
-    image = RawImage(raw, Camera(name=(model or "unknown",), **known), orientation or 1, model, tuple(warnings))
+    image = RawImage(shot.raw, camera, native, orientation or 1, model, tuple(warnings))
     return Examination(tuple(findings), model, orientation, optics, image)
 
 

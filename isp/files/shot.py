@@ -6,7 +6,6 @@ look at are written upright.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from isp.files import icc, sidecar, soundness
+from isp.files import icc, sidecar
 from isp.files.exif import model_of, optics_of, orientation_of, read_tags
 from isp.files.pictures import Picture, read_image, turned_back
 from isp.files.raw import RAW_SUFFIXES, RawImage, find_embedded_jpeg, read_raw
+from isp.files.sensor.given import Given
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MOSAIC_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -76,17 +76,20 @@ def read_mosaic(
     *,
     white_balance: Sequence[float] | None = None,
     sensor_to_linear: Sequence[Sequence[float]] | None = None,
+    black: Sequence[float] | None = None,
+    white: float | None = None,
 ) -> RawImage:
     """Read a RAW file of any camera, or a TIFF of `isp.apply inverse` with its sidecar beside it.
 
-    `white_balance` and `sensor_to_linear` replace those of the file, as in `read_raw`.
+    The values of the caller go before those of the file, as in `read_raw`.
 
     Raises `FileNotFoundError` if either file is missing, `ValueError` if it is not a whole mosaic.
     """
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise ValueError(f"{path}: expected a RAW file, got a picture; convert it with isp.apply inverse first")
     if path.suffix.lower() not in MOSAIC_SUFFIXES:
-        return read_raw(path, white_balance=white_balance, sensor_to_linear=sensor_to_linear)
+        return read_raw(path, white_balance=white_balance, sensor_to_linear=sensor_to_linear, black=black, white=white)
+    given = Given.of(white_balance, sensor_to_linear, black, white)
     grey = read_image(path)
     known = sidecar.read(path.with_suffix(".json"))
     if grey.dtype != np.uint16 or grey.shape[:2] != known.size:
@@ -96,14 +99,8 @@ def read_mosaic(
         )
     if any(not np.array_equal(grey[..., 1], grey[..., other]) for other in (0, 2)):
         raise ValueError(f"{path}: expected a mosaic of one channel, got colours; run isp.apply inverse again")
-    camera = known.shot()
-    if white_balance is not None:
-        gains, _ = soundness.given_gains(white_balance)
-        camera = dataclasses.replace(camera, white_balance=torch.tensor([gains]))
-    if sensor_to_linear is not None:
-        matrix, _ = soundness.given_matrix(sensor_to_linear)
-        camera = dataclasses.replace(camera, sensor_to_linear=matrix.float()[None], xyz_to_sensor=None)
-    return RawImage(np.ascontiguousarray(grey[..., 1]), camera, known.orientation, known.model)
+    camera = given.applied(known.shot())
+    return RawImage(np.ascontiguousarray(grey[..., 1]), camera, camera, known.orientation, known.model)
 
 
 def find_reference(path: Path, mosaic: RawImage) -> tuple[UInt8[np.ndarray, "u v 3"] | None, str]:
@@ -131,7 +128,7 @@ def as_reference(jpeg: UInt8[np.ndarray, "h w 3"], mosaic: RawImage) -> tuple[UI
 
 def planes_of(picture: Picture) -> Float[Tensor, "1 3 h w"]:
     """Return `picture` in [0, 1]. It is converted channel by channel, to allocate no more than the result."""
-    planes = torch.empty(1, 3, *picture.shape[:2])
+    planes = torch.empty(1, 3, *picture.shape[:2], device="cpu")
     for channel in range(3):
         planes[0, channel] = torch.from_numpy(np.ascontiguousarray(picture[..., channel]))
     return planes.div_(np.iinfo(picture.dtype).max)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isp.camera import Camera
 from isp.cfa import Pattern
+from isp.files import document, places
 from isp.files.whole import replace_file
 
 # Files can hold anything, so these kinds are bounded, unlike those of profiles and recipes.
 BoundedNumber = Annotated[float, Field(ge=-1e6, le=1e6)]
 BoundedPositive = Annotated[float, Field(ge=1e-9, le=1e9)]
 RawLevel = Annotated[float, Field(ge=0, le=65535)]
+Side = Annotated[int, Field(ge=1, le=10**6)]
 BoundedRow = tuple[BoundedNumber, BoundedNumber, BoundedNumber]
 BoundedMatrix = tuple[BoundedRow, BoundedRow, BoundedRow]
 
@@ -44,7 +46,7 @@ class CameraRecord(_Part):
     def _can_be_used(self) -> CameraRecord:
         if self.white <= max(self.black):
             raise ValueError(f"expected white above black, got {self.white:g} and {max(self.black):g}")
-        if abs(float(torch.linalg.det(torch.tensor(self.sensor_to_linear, dtype=torch.float64)))) < 1e-6:
+        if abs(float(torch.linalg.det(torch.tensor(self.sensor_to_linear, dtype=torch.float64, device="cpu")))) < 1e-6:
             raise ValueError("expected an invertible sensor_to_linear, got a singular one")
         return self
 
@@ -61,7 +63,7 @@ class Sidecar(_Part):
     weights      the SHA-256 digests of the weight files of that ISP
     """
 
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     camera: CameraRecord
     orientation: Annotated[int, Field(ge=1, le=8)]
     model: str
@@ -85,13 +87,13 @@ def write(
     isp: str,
     weights: tuple[str, ...],
 ) -> None:
-    """Write a sidecar, whole or not at all."""
+    """Write a sidecar, whole or not at all. Bytes of `source` that are not UTF-8 become visible escapes."""
     record = {
         "size": size,
         "camera": json.loads(camera.to_json()),
         "orientation": orientation,
         "model": model,
-        "source": source,
+        "source": source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
         "isp": isp,
         "weights": weights,
     }
@@ -101,21 +103,41 @@ def write(
 def read(path: Path) -> Sidecar:
     """Read a sidecar.
 
-    Raises `FileNotFoundError` for a missing file, `ValueError` with the first problem if it is not a valid sidecar.
+    Raises `FileNotFoundError` for a missing file, `ValueError` with the first problem if it is not a valid sidecar. That is no
+    regular file, more than `document.MOST_BYTES`, a key that appears twice, and a value that a camera cannot have.
     """
     try:
-        return Sidecar.model_validate_json(path.read_bytes())
+        content = places.read_bytes(path, "a sidecar of isp.apply inverse", document.MOST_BYTES)
     except FileNotFoundError as cause:
         raise FileNotFoundError(
             f"{path}: expected the sidecar of isp.apply inverse, got no file; copy it along with the mosaic"
         ) from cause
-    except OSError as cause:
-        raise ValueError(f"{path}: expected a readable sidecar, got an error ({cause.strerror}); check it") from cause
+    try:
+        json.loads(content, object_pairs_hook=_each_once)
+        return Sidecar.model_validate_json(content)
     except ValidationError as problem:
         first, *others = problem.errors()
         where = ".".join(map(str, first["loc"])) or "the file"
         more = f" (and {len(others)} more problems)" if others else ""
         message = first["msg"].removeprefix("Value error, ")
         raise ValueError(
-            f"{path}: expected a sidecar of isp.apply inverse, got in {where}: {message}{more}; run isp.apply inverse again"
+            f"{path}: expected a sidecar of isp.apply inverse, got in {where:.80}: {message:.300}{more}; "
+            "run isp.apply inverse again"
         ) from problem
+    except (ValueError, RecursionError) as problem:
+        reason = (
+            "blocks in blocks, thousands of levels deep" if isinstance(problem, RecursionError) else f"{problem!s:.300}"
+        )
+        raise ValueError(
+            f"{path}: expected a sidecar of isp.apply inverse, got in the file: {reason}; run isp.apply inverse again"
+        ) from problem
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object that JSON has as `pairs`. Raises `ValueError` for a key that appears twice; JSON keeps the last one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'the key "{key:.80}" twice')
+        found[key] = value
+    return found

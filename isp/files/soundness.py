@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt16
 from torch import Tensor
 
 from isp import color
+from isp.files.containers.contents import MOST_PIXELS_VARIABLE, most_pixels
 from isp.files.findings import Finding
 from isp.files.tiff import Page, blocks
 
@@ -74,18 +75,20 @@ def undecodable(page: Page | None, size: int, reason: str) -> Finding:
     return Finding("data", "fatal", text)
 
 
-def unfilled(page: Page | None, height: int, width: int, size: int) -> Finding | None:
-    """Return the finding on a file of `size` bytes that cannot hold `height` x `width` pixels; None if it can.
+def pixels(page: Page | None, height: int, width: int, size: int) -> Finding | None:
+    """Return the finding on `height` x `width` pixels that a file of `size` bytes cannot hold, or that are too many.
 
-    A damaged size would otherwise cost gigabytes.
+    None if there is nothing wrong. A damaged size would otherwise cost gigabytes.
     """
     compression = 1 if page is None else page["compression"][0]
     least = int(height * width * LEAST_BITS.get(compression, LEAST_BITS_ELSE)) // 8
-    if size >= least:
-        return None
-    text = f"expected a whole RAW file of {height}x{width} pixels, which take at least {least} bytes, got {size}; "
-    text += "it is damaged or truncated, copy it again"
-    return Finding("data", "fatal", text)
+    if size < least:
+        text = f"expected a whole RAW file of {height}x{width} pixels, which take at least {least} bytes, got {size}; "
+        return Finding("data", "fatal", f"{text}it is damaged or truncated, copy it again")
+    if height * width > (most := most_pixels()):
+        text = f"expected at most {most} pixels, got {height}x{width}; raise the limit with the environment variable "
+        return Finding("data", "fatal", f"{text}{MOST_PIXELS_VARIABLE}")
+    return None
 
 
 def _cut_short(page: Page, size: int) -> str | None:
@@ -142,14 +145,6 @@ def _empty(raw: Raw) -> float:
 # ---------------------------------------------------------------- the sensor
 
 
-def given_matrix(rows: Sequence[Sequence[float]]) -> tuple[Float[Tensor, "3 3"], Finding]:
-    """Return (the caller's `sensor_to_linear`, in float64; the finding on it). Raises `ValueError` if it is singular."""
-    found = torch.tensor([list(row) for row in rows], dtype=torch.float64)
-    if found.shape != (3, 3) or not bool(torch.isfinite(found).all()) or abs(float(torch.linalg.det(found))) < 1e-6:
-        raise ValueError(f"matrix: expected an invertible 3x3, got {found.tolist()}; check the values")
-    return found, Finding("matrix", "ok", "given by the caller (sensor_to_linear)")
-
-
 def matrix(
     xyz_to_sensor: np.ndarray, to_linear: np.ndarray
 ) -> tuple[tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"] | None] | None, Finding]:
@@ -178,27 +173,22 @@ def matrix(
 # ---------------------------------------------------------------- white balance
 
 
-def given_gains(gains: Sequence[float]) -> tuple[tuple[float, float, float], Finding]:
-    """Return (the caller's gains of red, green and blue, with green 1; the finding on them).
-
-    Raises `ValueError` unless they are three finite numbers above 0.
-    """
-    if len(gains) != 3 or not all(math.isfinite(gain) and gain > 0 for gain in gains):
-        raise ValueError(f"white balance: expected three gains above 0, got {list(gains)}; check the values")
-    return _green_1(gains), Finding("white balance", "ok", f"{_text(_green_1(gains))} given by the caller")
-
-
 def white_balance(
-    as_shot: Sequence[float], daylight: Sequence[float], analog: Sequence[float] = ()
+    as_shot: Sequence[float], daylight: Sequence[float], analog: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[tuple[float, float, float] | None, Finding]:
     """Return (gains with green 1, or None if there are no usable ones; the finding on them).
 
-    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right. Equal gains are right if the
-    colours were balanced before they were digitised: if a DNG states for that different `analog` gains.
+    They are the gains as shot, or LibRaw's daylight gains if those as shot cannot be right. They are judged together with
+    the `analog` gains by which a DNG was balanced before it was digitised.
     """
-    trouble, no_daylight = _trouble(as_shot, daylight), _trouble(daylight, daylight)
-    if trouble == _ALL_THE_SAME and analog and _trouble(analog, analog) is None:
-        return (1.0, 1.0, 1.0), Finding("white balance", "ok", f"1 1 1, balanced in hardware by {_text(analog)}")
+    if not all(math.isfinite(gain) and gain > 0 for gain in analog):
+        analog = (1.0, 1.0, 1.0)
+    in_all, in_daylight = (
+        [gain * before for gain, before in zip(gains, analog, strict=True)] for gains in (as_shot, daylight)
+    )
+    trouble, no_daylight = _trouble(in_all, in_daylight), _trouble(in_daylight, in_daylight)
+    if _trouble(as_shot, as_shot) == _ALL_THE_SAME and _trouble(analog, analog) is None:
+        trouble = None  # that is what balancing before digitising is for
     if not trouble:
         gains = _green_1(as_shot)
         also = "" if no_daylight else f"; daylight {_text(_green_1(daylight))}"

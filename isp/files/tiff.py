@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
+from typing import Any
 
 Page = dict[str, tuple[int, ...]]
 
@@ -20,7 +21,8 @@ _RATIONALS = {5: "I", 10: "i"}  # a numerator and a denominator
 _BYTES = {1: "B", 2: "B", 6: "b", 7: "B"}
 _TAGS = {
     254: "subfile", 256: "width", 257: "height", 258: "bits", 259: "compression", 262: "colours", 273: "offsets",
-    277: "channels", 279: "counts", 284: "planes", 324: "tiles", 325: "tile_counts", 330: "directories", 339: "format",
+    277: "channels", 278: "rows", 279: "counts", 284: "planes", 324: "tiles", 325: "tile_counts", 330: "directories",
+    339: "format",
 }  # fmt: skip
 _DEFAULTS = {
     "subfile": (0,), "bits": (1,), "compression": (1,), "colours": (-1,), "channels": (1,), "planes": (1,), "format": (1,),
@@ -127,7 +129,7 @@ class _Reader:
         (self.first,) = self._unpack(self._offset, 8 if big else 4)
         self._left = 2 * _MOST_VALUES
 
-    def _unpack(self, form: str, at: int) -> tuple[int, ...]:
+    def _unpack(self, form: str, at: int) -> tuple[Any, ...]:
         # Offsets are as large as 64 bits hold; struct itself would raise types of its own.
         if at + struct.calcsize(self._order + form) > len(self._data):
             raise ValueError("the file ends early")
@@ -170,7 +172,7 @@ class _Reader:
             raise ValueError(f"a tag of the type {field.kind}")
         return tuple(map(float, self._values(field, _NUMBERS[field.kind])))
 
-    def _values(self, field: Field, code: str) -> tuple[int, ...]:
+    def _values(self, field: Field, code: str) -> tuple[Any, ...]:
         if field.count > _MOST_VALUES:
             raise ValueError(f"a tag of {field.count} values")
         self._left -= field.count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from isp.contract import Direction
+from isp.files import places, torch_file
 from isp.files.whole import replace_file
 
 # The metadata that every file has; all of it is text. A backend adds what else it needs, such as the network's design.
@@ -98,22 +99,36 @@ def write(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
 def read(path: Path) -> Weights:
     """Read one file.
 
-    Raises `ValueError` if it is missing, is no weight file, or has other tensors than were written.
+    Raises `ValueError` if it is missing, is no weight file, is larger than `torch_file.MOST_BYTES`, or has other tensors than
+    were written.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a weight file, but there is none")
+    try:
+        size = places.check_regular(path, "a weight file")
+    except FileNotFoundError as cause:
+        raise ValueError(f"{path}: expected a weight file, but there is none") from cause
+    if size > torch_file.MOST_BYTES:
+        raise ValueError(f"{path}: expected a weight file of at most {torch_file.MOST_BYTES:,} bytes, got {size:,}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
     except SafetensorError as cause:
-        raise ValueError(f"{path}: expected a .safetensors file, got: {cause}") from cause
+        raise ValueError(f"{path}: expected a .safetensors file, got: {cause!s:.300}; fetch the file again") from cause
+    except OSError as cause:
+        raise ValueError(
+            f"{path}: expected a readable weight file, got an error ({cause.strerror}); check it"
+        ) from cause
+    other = next((name for name, tensor in tensors.items() if tensor.dtype not in torch_file.TYPES), None)
+    if other is not None:
+        raise ValueError(f"{path}: expected ordinary numbers, got {tensors[other].dtype} in {other:.80}; convert them")
     missing = [key for key in KEYS if key not in metadata]
     if missing:
         raise ValueError(f"{path}: expected the metadata {', '.join(KEYS)}; {', '.join(missing)} is missing")
     if digest_of(tensors) != metadata["sha256"]:
         raise ValueError(f"{path}: its tensors are not those that were written (sha256 differs); fetch the file again")
-    return Weights(path, tensors, metadata, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Weights(path, tensors, metadata, digest)
 
 
 def read_for(backend: str, path: Path) -> Weights:
@@ -127,10 +142,11 @@ def read_for(backend: str, path: Path) -> Weights:
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `network`, in the network's precision; messages begin with `source`.
 
-    Raises `ValueError` for a tensor that is missing, unknown, or of another shape or kind.
+    Raises `ValueError` for a tensor that is missing, unknown, of another shape or kind, or not finite.
     """
     wanted = network.state_dict()
     integers = [name for name in sorted(tensors) if name in wanted and not tensors[name].is_floating_point()]
+    broken = [name for name in sorted(tensors) if not bool(tensors[name].isfinite().all())]
     problems = [
         ("is missing", sorted(wanted.keys() - tensors.keys())),
         ("is unknown", sorted(tensors.keys() - wanted.keys())),
@@ -138,10 +154,17 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None
     ]
     for what, names in problems:
         if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise ValueError(f"{source}: tensor {names[0]}{more} {what}; these are weights of another network")
+            raise ValueError(f"{source}: tensor {_first(names)} {what}; these are weights of another network")
+    if broken:
+        raise ValueError(
+            f"{source}: tensor {_first(broken)} holds NaN or infinite values; use weights that did not diverge"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(wanted[name].shape)}, got {tuple(tensor.shape)}"
             raise ValueError(f"{source}: expected {name} of shape {shapes}; these are weights of another network")
     network.load_state_dict(dict(tensors))
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{names[0]:.80}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")

@@ -71,7 +71,7 @@ class Mean:
     """The mean of each channel over all rows, which are added strip by strip."""
 
     def __init__(self) -> None:
-        self._total, self._pixels = torch.zeros((), dtype=torch.float64), 0
+        self._total, self._pixels = torch.zeros((), dtype=torch.float64, device="cpu"), 0
 
     def add(self, strip: Float[Tensor, "b c rows w"]) -> None:
         # Strips lie channels last, along which the sum runs fastest; float32 would lose digits over a photograph.

@@ -170,7 +170,9 @@ def _with_optics_of(camera: Camera, picture: Path | None) -> Camera:
         return camera
     tags, _ = read_tags(picture)
     values = {field: value for field, value in optics_of(tags).items() if value and getattr(camera, field) is None}
-    added: dict[str, Any] = {field: torch.tensor([value], dtype=torch.float32) for field, value in values.items()}
+    added: dict[str, Any] = {
+        field: torch.tensor([value], dtype=torch.float32, device="cpu") for field, value in values.items()
+    }
     return dataclasses.replace(camera, **added)
 
 

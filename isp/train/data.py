@@ -148,7 +148,7 @@ def training_batch(
         edit=Edit(expose=partial(cfa.mosaic, cfa=clean.camera.cfa), srgb=clean.srgb, reference=noisy.srgb),
         border=plan.border,
         rows=rows,
-        generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + step),
+        generator=torch.Generator(device="cpu").manual_seed(plan.seed * 1_000_003 + step),
     )
 
 

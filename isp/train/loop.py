@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from isp import cfa, command
 from isp.command import Pace, progress
 from isp.contract import Batch, Trainable
-from isp.files import weights
+from isp.files import torch_file, weights
 from isp.files.pictures import write_image
 from isp.files.whole import replace_file
 from isp.metrics import psnr_db
@@ -26,6 +26,7 @@ from isp.train.data import Folders, VirtualShots, training_batch, validation_bat
 from isp.train.plan import Plan
 
 STATE = "state.pt"
+_STATE = {"plan": str, "step": int, "best_db": float, "networks": dict, "optimiser": dict}  # what is in it
 SAVE_EVERY_S = 300  # between validations, so that a kill costs minutes
 
 
@@ -90,19 +91,27 @@ class Run:
         return [parameter for parameter in parameters if parameter.requires_grad]
 
     def _resume(self) -> None:
-        try:
-            state: dict[str, Any] = torch.load(self.out / STATE, map_location=self.device, weights_only=True)
-        except Exception as problem:  # a damaged file raises whatever its reader meets first
-            raise ValueError(f"{self.out / STATE}: expected the state of a run, got: {problem}; remove it") from problem
+        path = self.out / STATE
+        remedy = f"remove {STATE} to begin again"
+        state = torch_file.read(path, "the state of a run", remedy)
+        wrong = [key for key, kind in _STATE.items() if not isinstance(state, dict) or type(state.get(key)) is not kind]
+        wrong += [] if wrong or state["step"] >= 0 else ["step"]
+        wrong += [] if wrong or all(isinstance(each, dict) for each in state["networks"].values()) else ["networks"]
+        if wrong:
+            raise ValueError(f"{path}: expected the state of a run, got none with {', '.join(wrong)}; {remedy}")
         if state["plan"] != self.plan.text:
             raise ValueError(f"{self.out}: holds a run of another recipe; choose another --out")
         for name, network in self.model.networks.items():
-            network.load_state_dict(state["networks"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best_db = int(state["step"]), float(state["best_db"])
+            weights.fill(network, state["networks"].get(name, {}), f"{path} ({name})")
+        moments = state["optimiser"].get("state")
+        if not _belong_to(self._parameters(), moments):
+            raise ValueError(f"{path}: expected the moments of AdamW for these networks, got others; {remedy}")
+        # The settings are those of the plan; only the moments come from the file.
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+        self.step, self.best_db = state["step"], state["best_db"]
 
     def save(self) -> None:
-        """Write the state whole or not at all."""
+        """Write the state whole or not at all. It is an archive, in which every member has a checksum (CRC-32)."""
         content = io.BytesIO()
         state = {
             "plan": self.plan.text,
@@ -177,6 +186,20 @@ class Run:
             three = three.expand(3, -1, -1) ** (1 / 2.2 if name == "raw" else 1)
             rows.append((255 * three).round().permute(1, 2, 0).numpy().astype(np.uint8))
         write_image(path, np.concatenate(rows))
+
+
+def _belong_to(parameters: Sequence[nn.Parameter], moments: Any) -> bool:
+    """Tell whether `moments` are those of AdamW for each of `parameters`."""
+    if not isinstance(moments, dict) or moments.keys() != set(range(len(parameters))):
+        return False
+    for number, parameter in enumerate(parameters):
+        shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        found = moments[number]
+        if not isinstance(found, dict) or found.keys() != shapes.keys():
+            return False
+        if not all(isinstance(found[key], Tensor) and found[key].shape == shape for key, shape in shapes.items()):
+            return False
+    return True
 
 
 def _fill(model: Trainable, plan: Plan) -> None:

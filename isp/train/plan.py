@@ -60,8 +60,8 @@ class Plan(Part):
     cameras: Annotated[tuple[str, ...], Field(min_length=1)] = ("a7r3-virtual",)
     shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000  # validation uses the next million
     low_key: Annotated[float, Field(ge=0, le=1)] = 0.0
-    patch: Annotated[int, Field(ge=88, multiple_of=4)] = 448
-    batch: Count = 8
+    patch: Annotated[int, Field(ge=88, le=16384, multiple_of=4)] = 448
+    batch: Annotated[int, Field(ge=1, le=65536)] = 8
     patches: Count = 1024
     epochs: Count = 520
     lr: Positive = 2e-4

@@ -83,7 +83,7 @@ def split(names: Iterable[str], held_out_share: float = 0.2) -> tuple[list[str],
 @cache
 def _linear_of_level(peak: int) -> Float[np.ndarray, " n"]:
     """Return the linear value of every level from 0 to `peak`: a table is faster than computing it for each pixel."""
-    linear: Float[np.ndarray, " n"] = tone.inverse_srgb_curve(torch.arange(peak + 1) / peak).numpy()
+    linear: Float[np.ndarray, " n"] = tone.inverse_srgb_curve(torch.arange(peak + 1, device="cpu") / peak).numpy()
     return linear
 
 
@@ -136,7 +136,7 @@ _TEXTURE_SIDE = 256
 
 def _fractal_texture(rng: np.random.Generator) -> Float[Tensor, "1 t t"]:
     """Draw a positive periodic texture whose logarithm has an amplitude spectrum of 1/f; geometric mean 1."""
-    frequency = torch.fft.fftfreq(_TEXTURE_SIDE)
+    frequency = torch.fft.fftfreq(_TEXTURE_SIDE, device="cpu")
     radius = torch.hypot(frequency[:, None], frequency[None, :])
     radius[0, 0] = torch.inf
     white = torch.from_numpy(rng.standard_normal((_TEXTURE_SIDE, _TEXTURE_SIDE), dtype=np.float32))

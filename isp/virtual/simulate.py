@@ -133,7 +133,8 @@ def vignetting(lens: Lens, f_number: float, focal_mm: float, height: int, width:
     approaches 1 at long focal lengths; the second is due to the barrel and approaches 1 when the lens is stopped down.
     Source: goldman2010, its natural and mechanical vignetting
     """
-    row, column = torch.linspace(-1, 1, height)[:, None] * height, torch.linspace(-1, 1, width)[None] * width
+    row = torch.linspace(-1, 1, height, device="cpu")[:, None] * height
+    column = torch.linspace(-1, 1, width, device="cpu")[None] * width
     rho_squared = (row**2 + column**2) / (height**2 + width**2)
     slope = lens.half_diagonal_mm / (focal_mm + lens.exit_pupil_mm)
     oblique = 1 / (1 + rho_squared * slope**2) ** 2

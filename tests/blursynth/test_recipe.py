@@ -433,9 +433,9 @@ def test_a_recipe_by_path_and_by_name(tmp_path) -> None:
     ("name", "words"),
     [
         ("realblur_i", 'expected one of ablation_isp, .* or a .yaml file; did you mean "realblur_j"\\?'),
-        ("nowhere/mine.yaml", "expected a readable YAML file, got: .*No such file"),
+        ("nowhere/mine.yaml", "expected a recipe, got nothing there; check the path"),
         (".", "expected one of "),
-        ("./", "expected a readable YAML file, got: .*directory"),
+        ("./", "expected a recipe, a regular file, got a folder"),
     ],
 )
 def test_a_recipe_that_is_not_there(name: str, words: str) -> None:
@@ -465,7 +465,7 @@ def test_what_is_not_a_recipe(tmp_path, text: str) -> None:
 
 def test_what_is_not_text(tmp_path) -> None:
     (problem,) = problems_of_text(tmp_path, b"\xff\xfe\x00\xd8")
-    assert problem.startswith("expected a readable YAML file, got: ")
+    assert problem == "expected a recipe in UTF-8, got the byte 0xff"
 
 
 def test_a_key_given_twice(tmp_path) -> None:
@@ -544,7 +544,7 @@ def test_the_last_override_of_a_key_holds() -> None:
         ("seed.x=3", '--set seed.x=3: "seed" is a value, not a block of keys'),
         ("camera.profile.x=3", '--set camera.profile.x=3: "profile" is a value, not a block of keys'),
         ("seed=[1", "--set seed=[1: expected a YAML value, got: "),
-        ("seed=2022-13-45", "--set seed=2022-13-45: expected a YAML value, got: month must be in 1..12"),
+        ("seed=2022-13-45", "--set seed=2022-13-45: expected a YAML value, got: expected a number or a text"),
         ("seed=many", "seed: Input should be a valid integer"),
         ("camera.isso=3", 'stages.1.camera.isso: unknown key; did you mean "iso"?'),
         ("source.patern=3", 'source.patern: unknown key; did you mean "pattern"?'),

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from blursynth import make, synthesis
 from blursynth.recipe import bind
-from blursynth.shards import shard
 from blursynth.sources import LAYOUTS
 from blursynth.stages import isp as isp_stages
 from blursynth.stages.geometry import DIHEDRAL, turn
@@ -178,7 +178,7 @@ def test_make_accepts_it(tmp_path, capsys) -> None:
     path = tmp_path / "echoed.yaml"
     path.write_text(json.dumps(ECHOED))
     assert make.main(["--recipe", str(path), "--out", str(tmp_path / "out"), "--count", "4", "--workers", "0"]) == 0
-    with shard.open_shard(tmp_path / "out" / "shard-00000.h5") as file:
+    with h5py.File(tmp_path / "out" / "shard-00000.h5") as file:
         blur, sharp, kernels = (file[name][:] for name in ("blur", "sharp", "kernel"))
     assert blur.shape == (2, 52, 60, 3)
     for blurred, target, kernel in zip(blur, sharp, kernels, strict=True):

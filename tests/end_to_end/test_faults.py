@@ -15,7 +15,10 @@ import pytest
 
 from blursynth import make
 from blursynth.executors.processes import is_alive
-from blursynth.shards import contact_sheet, folders, shard
+from blursynth.shards import contact_sheet, folders
+from blursynth.shards.format import SIGNATURE
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.soundness import problems_of
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = 2000  # pairs; no run gets there before it is stopped
@@ -62,7 +65,7 @@ def assert_only_whole_shards_and_parts(folder: Path) -> None:
     allowed = {folders.IDENTITY, folders.MANIFEST, contact_sheet.CONTACT_SHEET, ".slice-0-of-1.lock"}
     for path in folder.iterdir():
         if path.suffix == ".h5":
-            assert shard.problems_of(path, shard.Receipt.of(path), folders.owner_of(folder)) == []
+            assert problems_of(path, Receipt.of(path), folders.owner_of(folder)) == []
         else:
             assert path.name in allowed or path.name.endswith((".part", ".h5.json"))
 
@@ -183,12 +186,12 @@ def test_only_what_dead_writers_of_this_host_left_is_removed(recipe_file, shards
             left = [f"shard-00000.h5.{host}.{dead.pid}.part", f"manifest.json.{host}.{dead.pid}.part"]
             kept = [f"shard-00000.h5.elsewhere.{dead.pid}.part", f"shard-00000.h5.{host}.{live.pid}.part", "mine.part"]
             for name in [*left, *kept]:
-                (tmp_path / name).write_text("half a shard")
+                (tmp_path / name).write_bytes(b"{" if name.startswith("manifest") else SIGNATURE)
             command = ["--recipe", recipe_file(), "--out", str(tmp_path), "--count", "5", "--workers", "0"]
             assert make.main(command) == 0
         finally:
             live.kill()
-    assert contents(tmp_path) == contents(shards()) | dict.fromkeys(kept, b"half a shard")
+    assert contents(tmp_path) == contents(shards()) | dict.fromkeys(kept, SIGNATURE)
 
 
 # ---------------------------------------------------------------- killed while publishing, and full disks
@@ -236,7 +239,7 @@ def test_killed_while_publishing(suffer, shards, recipe_file, contents):
     for (out, code, said), (finished, receipts) in zip(outcomes, moments.values(), strict=True):
         assert code == -signal.SIGKILL, said
         assert sorted(stamps(out)) == finished
-        assert [name for name in finished if shard.Receipt.of(out / name)] == receipts
+        assert [name for name in finished if Receipt.of(out / name)] == receipts
         assert_resumes(out, contents(shards()), recipe_file(), contents, 5)
 
 

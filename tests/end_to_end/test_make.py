@@ -6,15 +6,19 @@ import shutil
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from blursynth import ShardDataset, inspect, make, recipe, sources, synthesis
-from blursynth.shards import arrays, contact_sheet, folders, shard
+from blursynth.shards import arrays, contact_sheet, folders
 from blursynth.shards.identity import identity_of
+from blursynth.shards.reader import records_of
+from blursynth.shards.receipt import Receipt
 from blursynth.shards.record import record_of
+from blursynth.shards.soundness import problems_of
 
 DICE = np.random.Generator(np.random.PCG64(1))
 
@@ -23,13 +27,13 @@ def pixels(folder: Path, name: str = "blur") -> np.ndarray:
     """One dataset of all shards, in order."""
     parts = []
     for path in folders.shards_in(folder):
-        with shard.open_shard(path) as file:
+        with h5py.File(path, locking=False) as file:
             parts.append(file[name][:])
     return np.concatenate(parts)
 
 
 def records(folder: Path) -> list[dict]:
-    return [json.loads(record) for record in pixels(folder, "record")]
+    return [json.loads(record) for record in pixels(folder, "record")] if folders.shards_in(folder) else []
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
@@ -74,7 +78,7 @@ def test_order_does_not_matter(shards, contents, tmp_path):
     bound = recipe.bind(json.loads((shards() / folders.MANIFEST).read_text())["recipe"], "again")
     footage = bound.source.open(None)
     identity = identity_of(bound, footage.digest)
-    folders.claim(tmp_path, identity)
+    folders.claim(tmp_path, bound, identity)
     for job in reversed(folders.plan(bound, identity, footage.clips, 5, tmp_path, "cpu")):
         synthesis.fill(job)
     folders.seal(tmp_path, bound, identity, footage.skipped)
@@ -209,7 +213,7 @@ def test_a_bad_file_stops_the_run_and_is_named(workers, data, recipe_file, tmp_p
     kept = folders.shards_in(out)
     assert out / "shard-00002.h5" not in kept
     assert workers == 2 or kept == [out / "shard-00000.h5", out / "shard-00001.h5"]
-    assert all(shard.problems_of(path, shard.Receipt.of(path), None) == [] for path in kept)
+    assert all(problems_of(path, Receipt.of(path), None) == [] for path in kept)
     assert workers == 2 or not list(out.glob("*.part"))  # of a worker that was stopped, the next run removes it
     assert not (out / folders.MANIFEST).exists()
 
@@ -238,7 +242,7 @@ def test_bad_files_are_skipped_and_listed(data, recipe_file, tmp_path, capsys):
 
 
 def records_of_nonempty(folder: Path) -> list[dict]:
-    return [record for _, _, record in shard.records_of(folders.shards_in(folder))]
+    return [record for _, _, record in records_of(folders.shards_in(folder))]
 
 
 def test_nothing_but_bad_files(recipe_file, tmp_path, capsys):
@@ -269,7 +273,7 @@ def test_check_touches_nothing(data, recipe_file, shards, tmp_path, capsys):
 
     before = stamps(shards())
     assert make.main([*command, "--out", str(shards())]) == 1  # belongs to the built-in photographs
-    assert "data " in capsys.readouterr().err
+    assert "made from other pictures" in capsys.readouterr().err
     assert make.main([*command, "--set", "crop.siz=64", "--out", str(tmp_path / "out")]) == 2
     assert stamps(shards()) == before
 
@@ -290,7 +294,7 @@ def test_output_folder_is_named_after_the_recipe(recipe_file, shards, contents, 
     ("arguments", "expected"),
     [
         (["--recipe", "realblur_k"], ['did you mean "realblur_j"?']),
-        (["--recipe", "no/such.yaml"], ["expected a readable YAML file"]),
+        (["--recipe", "no/such.yaml"], ["expected a recipe, got nothing there"]),
         (["--recipe", "naive", "--set", "crop.sise=[8, 8]", "--set", "jpg.quality=1"], ["2 problems", '"size"', '"jpg']),
         (["--recipe", "realblur_j", "--isp", "rsblr"], ["rsblr", "rsblur"]),
         (["--recipe", "naive", "--set", "samples_per_shard=many", "--set", "crop.size=wide"], ["many", "wide"]),
@@ -320,8 +324,8 @@ def test_unusable_places(recipe_file, tmp_path, capsys):
     for arguments, said in [
         (["--data", str(tmp_path / "empty"), "--out", str(tmp_path / "out")], "expected images"),
         (["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")], "nothing there"),
-        (["--out", str(tmp_path / "file" / "out")], "Not a directory"),
-        (["--out", str(tmp_path / "file")], "File exists"),
+        (["--out", str(tmp_path / "file" / "out")], "expected a folder for the shards, got a file"),
+        (["--out", str(tmp_path / "file")], "expected a folder for the shards, got a file"),
     ]:
         assert make.main([*command, *arguments]) == 1
         error = capsys.readouterr().err
@@ -337,12 +341,10 @@ def test_unusable_places(recipe_file, tmp_path, capsys):
 def test_another_identity_is_refused_and_named(copied, recipe_file, contents, capsys):
     out = copied()
     before = contents(out)
-    owner = folders.owner_of(out)
     command = ["--out", str(out), "--count", "2", "--workers", "0", "--recipe", recipe_file()]
     assert make.main([*command, "--seed", "8"]) == 1
     said = capsys.readouterr().err
-    assert "seed 7 here, 8 wanted" in said
-    assert f"recipe {owner.recipe[:12]} here, " in said
+    assert "seed: 7, wanted 8" in said
     assert "--force" in said
     assert make.main([*command, "--set", "sensor_noise.scale=[1,1]"]) == 1
     assert "seed" not in capsys.readouterr().err
@@ -355,7 +357,7 @@ def test_shards_without_an_identity_are_not_adopted(copied, recipe_file, content
     before = contents(out)
     command = ["--out", str(out), "--count", "5", "--workers", "0", "--recipe", recipe_file()]
     assert make.main([*command, "--seed", "8"]) == 1
-    assert "seed 7 here, 8 wanted" in capsys.readouterr().err
+    assert "seed: 7, wanted 8" in capsys.readouterr().err
     assert contents(out) == before
     assert make.main(command) == 0
     assert folders.owner_of(out) is not None
@@ -394,7 +396,7 @@ def test_force_interrupted_loses_and_mixes_nothing(copied, recipe_file, contents
         patch.setattr(Path, "replace", third_fails)
         assert make.main([*command, "--force"]) == 130
     assert make.main(command) == 1
-    assert "seed 7 here, 8 wanted" in capsys.readouterr().err
+    assert "seed: 7, wanted 8" in capsys.readouterr().err
     assert make.main([*command, "--force"]) == 0
     now = {Path(name).name: data for name, data in contents(out).items() if "/" in name}
     assert now == {name: data for name, data in old.items() if name != contact_sheet.CONTACT_SHEET}
@@ -437,3 +439,89 @@ def test_inspect(shards, tmp_path, capsys):
     assert found["draws"]["camera_shake.size"] == {"least": min(sizes), "mean": np.mean(sizes), "most": max(sizes)}
     assert inspect.main([str(tmp_path)]) == 1
     assert "expected a shard" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what is replaced while a run goes on
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_picture_that_was_replaced_after_it_was_hashed(on_error, workers, recipe_file, tmp_path, monkeypatch, capsys):
+    """One digest never stands for two contents; sizes and times may be equal."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    paths = [picture(data / name) for name in ("a.png", "b.png")]
+    other = picture(tmp_path / "other.png")
+    plain = folders.plan
+
+    def replaced_before(*arguments):
+        shutil.copy2(other, paths[1])
+        return plain(*arguments)
+
+    monkeypatch.setattr(folders, "plan", replaced_before)
+    recipe = recipe_file(on_error=on_error, samples_per_shard=1)
+    command = ["--recipe", recipe, "--data", str(data), "--out", str(out), "--count", "2", "--workers", workers]
+    assert make.main(command) == 1
+    assert "b.png: expected the picture that was there when this run began, got another; put it back" in (
+        capsys.readouterr().err
+    )
+    assert {record["source"] for record in records(out)} <= {"a.png"}
+    monkeypatch.undo()
+    assert make.main(command) == 1
+    assert "holds shards of another run (made from other pictures or kernels)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["kernels", "profile"])
+def test_kernels_and_profiles_that_were_replaced_after_they_were_hashed(kind, small, tmp_path, monkeypatch, capsys):
+    """Nothing is published that was made with them."""
+    from isp import profile
+
+    bank, camera = tmp_path / "kernels.npy", tmp_path / "camera.yaml"
+    np.save(bank, np.full((3, 3), 1 / 9))
+    text = (Path(profile.__file__).parent / "cameras" / "a7r3.yaml").read_text()
+    camera.write_text(text)
+    document = small()
+    document["stages"][1] = {"camera": {"profile": str(camera)}}
+    document["stages"][3] = {"kernel_bank": {"path": str(bank)}}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(document))
+    plain = synthesis.fill
+
+    def replaced_before(job):
+        if kind == "kernels":
+            np.save(bank, np.full((5, 5), 1 / 25))
+        else:
+            camera.write_text(text.replace("8.8915e-5", "8.8916e-5"))
+        return plain(job)
+
+    monkeypatch.setattr(synthesis, "fill", replaced_before)
+    assert make.main(["--recipe", str(recipe), "--out", str(tmp_path / "out"), "--count", "2", "--workers", "0"]) == 1
+    assert "expected the kernels, profiles and weights that were there when this run began" in capsys.readouterr().err
+    assert folders.shards_in(tmp_path / "out") == []
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+# ---------------------------------------------------------------- what made the set
+
+
+def test_what_made_the_set_is_said(copied, recipe_file, monkeypatch, capsys):
+    from blursynth.shards import identity, writer
+
+    out = copied(4)
+    now = identity.versions()
+    command = ["--recipe", recipe_file(), "--out", str(out), "--workers", "0", "--count"]
+    assert make.main([*command, "4"]) == 0
+    said = capsys.readouterr()
+    assert f"versions         {', '.join(f'{name} {number}' for name, number in sorted(now.items()))}\n" in said.out
+    assert said.err == ""
+
+    later = now | {"torch": "99.0"}
+    for module in (identity, writer):
+        monkeypatch.setattr(module, "versions", lambda: later)
+    assert make.main([*command, "4"]) == 0  # nothing is made, so nothing is joined
+    assert capsys.readouterr().err == ""
+    assert make.main([*command, "6"]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"the shards here were made with torch {now['torch']}, now 99.0\n"
+    assert f"torch {now['torch']} and 99.0" in said.out
+    assert make.main([*command, "6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["versions"]["torch"] == [now["torch"], "99.0"]

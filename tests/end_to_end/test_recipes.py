@@ -1,6 +1,9 @@
 """Every shipped recipe makes pairs from real pictures: built-in photographs, frames and trees cut from them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,46 @@ def test_blurred_and_sharp_are_registered(made):
         correlation = np.fft.ifft2(np.fft.fft2(blur) * np.conj(np.fft.fft2(sharp))).real
         row, column = np.unravel_index(correlation.argmax(), correlation.shape)
         assert max(min(row, 256 - row), min(column, 256 - column)) <= 2, recipe.name
+
+
+SAMPLES = """
+import hashlib, json, os, sys
+from pathlib import Path
+from blursynth import synthesis
+from blursynth.recipe import load_recipe
+from blursynth.shards import arrays
+from blursynth.shards.record import record_of
+
+for name, data in json.loads(sys.argv[1]).items():
+    recipe = load_recipe(name)
+    clip = recipe.source.open(None if data is None else Path(data)).clips[0]
+    with synthesis.one_thread():
+        sample = synthesis.synthesise(clip, recipe, 3)
+    pair = arrays.arrays_of(sample, recipe.bits)
+    content = b"".join(array.tobytes() for array in pair.values()) + record_of(sample, clip.digest, pair).encode()
+    print(name, hashlib.sha256(content).hexdigest())
+"""
+
+
+def test_a_default_device_changes_no_sample(tmp_path, photograph):
+    """`torch.set_default_device`, in a user's script or a sitecustomize.py, sends what is made without a device elsewhere."""
+    places = {}
+    for name in summaries():
+        recipe = load_recipe(name)
+        if recipe.source.use == "frames":
+            frames(tmp_path / name, photograph)
+        elif recipe.source.use == "pairs":
+            tree(tmp_path / name, photograph, recipe.source.layout)
+        places[name] = None if recipe.source.use == "photos" else str(tmp_path / name)
+    said = []
+    for before in ("", "import torch; torch.set_default_device('meta')\n"):
+        command_line = [sys.executable, "-c", before + SAMPLES, json.dumps(places)]
+        environment = os.environ | {"PYTHONPATH": str(Path(pictures.__file__).parents[2])}
+        done = subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines())
+    assert said[0] == said[1]
+    assert len(said[0]) == len(places)
 
 
 def test_no_data_where_none_is_built_in(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """RAW files to read without any of the shared data: small uncompressed Bayer DNGs, and scenes to fill them with."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ TYPES = {
     "short": (3, "H"),
     "long": (4, "I"),
     "rational": (5, "I"),
+    "undefined": (7, "B"),
     "signed": (10, "i"),
 }
 
@@ -66,10 +67,11 @@ def write_dng(
     make: str = "Maker",
     model: str = "Camera 1",
     jpeg: tuple[bytes, int, int] | None = None,
+    extra: Mapping[int, tuple[str, Sequence[float]]] | None = None,
 ) -> bytes:
     """A DNG of a mosaic; `black` in the order of the 2x2 cell, `active` is (top, left, bottom, right).
 
-    `jpeg` is (the camera's JPEG inside it, its height, its width).
+    `jpeg` is (the camera's JPEG inside it, its height, its width); `extra` has further tags: {number: (type, values)}.
     """
     data = raw.astype("<u2").tobytes()
     tags = {
@@ -88,6 +90,7 @@ def write_dng(
         tags[50721] = ("signed", matrix)
     if active is not None:
         tags[50829] = ("long", active)
+    tags |= extra or {}
     exif_at = 8 + len(_directory(tags, 8))
     optics = _directory(exif, exif_at)
     tags[34665], tags[273] = ("long", [exif_at]), ("long", [exif_at + len(optics)])

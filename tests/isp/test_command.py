@@ -286,7 +286,7 @@ sys.exit(main())
 
 def run_door(body: str, *, shell: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     script = [sys.executable, "-c", DOOR.format(body=body)]
-    command_line = ["sh", "-c", f'"$@" {shell}', "sh", *script] if shell else script
+    command_line = ["bash", "-c", f'"$@" {shell}', "bash", *script] if shell else script
     return subprocess.run(
         command_line, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
         capture_output=True, text=True, check=False, timeout=60,
@@ -298,6 +298,19 @@ def run_door(body: str, *, shell: str = "", **environment: str) -> subprocess.Co
     [
         ("pass", 7, ""), ("raise KeyboardInterrupt", 130, "stopped; go on\n"),
         ("raise MemoryError('of 4 TB')", 1, "expected enough memory, got none (of 4 TB); use smaller pictures"),
+        ("raise MemoryError", 1, "expected enough memory, got none; use smaller pictures or fewer --workers\n"),
+        ("raise RuntimeError('[enforce fail] can\\'t allocate memory: 5 bytes\\nframe 1')", 1,
+         "expected enough memory, got none ([enforce fail] can't allocate memory: 5 bytes); use"),
+        ("raise ImportError('x.so: failed to map segment from shared object')", 1, "expected enough memory, got none (x.so"),
+        ("raise OSError(12, 'Cannot allocate memory')", 1, "expected enough memory, got none ([Errno 12]"),
+        ("raise ValueError('a.png: got an error (Cannot allocate memory)')", 1, "a.png: got an error (Cannot"),
+        ("raise OSError(28, 'No space left on device', 'a.h5')", 1,
+         "a.h5: No space left on device; what was finished is kept, so fix that and run the same command again\n"),
+        ("raise ValueError('a.png: expected a picture')", 1, "a.png: expected a picture\n"),
+        ("raise ImportError('install it')", 1, "install it\n"),
+        ("raise command.UsageError('--out: no')", 2, "--out: no\n"),
+        ("command.check_device('abacus')", 2, "--device: expected cpu or cuda, got \"abacus\"\n"),
+        ("raise ValueError('a\\x1b[2J.png\\udcff')", 1, "a\\x1b[2J.png\\xff\n"),
     ],
 )  # fmt: skip
 def test_a_door_ends_with_a_sentence_and_its_exit_code(body: str, code: int, sentence: str) -> None:
@@ -305,6 +318,79 @@ def test_a_door_ends_with_a_sentence_and_its_exit_code(body: str, code: int, sen
     assert ended.returncode == code
     assert ended.stderr.startswith(sentence)
     assert "Traceback" not in ended.stderr
+
+
+def test_a_door_hides_no_bug() -> None:
+    ended = run_door("raise KeyError('bug')")
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("KeyError: 'bug'\n")
+
+
+def test_the_remedy_of_a_door(capsys) -> None:
+    @command.door(remedy="try another")
+    def main(argv=None):
+        raise OSError(28, "No space left on device", "a.h5")
+
+    assert main() == command.BAD_DATA
+    assert capsys.readouterr().err == "a.h5: No space left on device; try another\n"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(2, "No such file", "out of memory.png"),
+        ValueError("cannot allocate memory"),
+        KeyError("memory"),
+        OSError("x"),
+    ],
+)
+def test_what_is_no_lack_of_memory(problem) -> None:
+    assert not command.lacks_memory(problem)
+
+
+def test_every_stream_is_inherited() -> None:
+    """Or a file of a process that this one starts would get its number."""
+    body = "assert all(map(os.get_inheritable, range(3)))"
+    assert run_door(body, shell="<&- >&- 2>&-").returncode == 7
+
+
+def test_a_number_that_was_closed_may_be_that_of_a_file_by_now(tmp_path) -> None:
+    """Of a module that was loaded before the door opened: what is said must not go there."""
+    path = tmp_path / "theirs"
+    script = f"import os; os.open({str(path)!r}, os.O_CREAT | os.O_WRONLY)\n" + DOOR.format(body="command.warn('x')")
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert path.read_bytes() == b""
+
+
+def test_arguments_are_shown(capsys) -> None:
+    parser = command.parser("isp.nothing", "Does nothing.")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--no\x1b[2J"])
+    said = capsys.readouterr().err
+    assert r"unrecognized arguments: --no\x1b[2J" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("body", "code"), [("command.parser('x', 'y').parse_args(['--help'])", 0), ("command.say('x')", 7)]
+)
+def test_help_that_nobody_reads(body: str, code: int, unbuffered: str) -> None:
+    ended = run_door(body, shell="| true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=unbuffered)
+    assert ended.stderr == ""
+    assert ended.returncode == code
+
+
+def test_output_that_cannot_be_written() -> None:
+    ended = run_door("command.say('x')", shell="> /dev/full")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("stdout: No space left on device; what was written there is not whole")
+    assert ended.stderr.count("\n") == 1
+    assert run_door("command.warn('x')", shell="2> /dev/full").returncode == 7
 
 
 def test_an_ascii_terminal_gets_escapes() -> None:

@@ -81,7 +81,7 @@ def test_unknown_optics_are_named():
 
 
 def test_every_line_on_a_dng(shot):
-    path = shot(RAW, "GRBG", black=(110, 100, 120, 110), orientation=6, active=(2, 4, 46, 60))
+    path = shot(RAW, "GRBG", black=(103, 100, 106, 103), orientation=6, active=(2, 4, 46, 60))
     found = diagnose(path)
     visible = np.sort(RAW[2:46, 4:60].ravel())
     said = texts(path)
@@ -95,7 +95,7 @@ def test_every_line_on_a_dng(shot):
         "visible area": "44x56 at row 2, column 4 of 48x64",
         "CFA": "GRBG",
         "data": "pixels in all 44 rows",
-        "black": "100 110 120; 0.00% of the pixels are below",
+        "black": "100 103 106; 0.00% of the pixels are below",
         "white": "4000 (12 bits); 0.00% of the pixels are at or above",
         "histogram": "minimum {}, 0.1 % {}, median {}, 99.9 % {}, maximum {}".format(*visible[[0, 2, 1231, 2461, -1]]),
         "matrix": "the file's own (sensor_to_linear)",
@@ -112,12 +112,12 @@ def test_every_line_on_a_dng(shot):
         ({}, "good"),
         ({"neutral": (1, 1, 1)}, "usable, white balance replaced by daylight"),
         ({"neutral": (2, 1, 1.6), "exif": {}}, "usable, white balance replaced by daylight; optics unknown"),
-        ({"black": (100, 100, 200, 100)}, "usable, black of the two greens averaged"),
+        ({"black": (100, 100, 200, 100)}, "good"),
         ({"black": (1500,) * 4}, "usable, black level doubtful"),
         ({"white": 3500}, "usable, white level doubtful"),
         ({"white": 65000}, "usable, very dark or white level doubtful"),
         ({"white": 255}, "not usable: expected pixels up to the white level 255, got "),
-        ({"matrix": None}, "not usable: expected a camera with a known colour matrix, got none; convert the file to DNG"),
+        ({"matrix": None}, "not usable: expected a camera with a known colour matrix, got none; give --matrix"),
     ],
 )  # fmt: skip
 def test_verdicts(shot, options, says):
@@ -233,7 +233,7 @@ def test_the_command(shot, photo, tmp_path, capsys):
     assert verdicts == [
         "not usable: expected a file, got nothing there; check the path",
         "good",
-        "not usable: expected a readable file, got a folder; check the path",
+        "not usable: expected a file, a regular file, got a folder; check the path",
     ]
     assert main([]) == 2
 
@@ -269,7 +269,7 @@ def test_help_comes_at_once():
 
 def test_a_pipe_does_not_hold_it_up(tmp_path):
     os.mkfifo(tmp_path / "pipe.nef")
-    assert "got a pipe or device" in verdict(diagnose(tmp_path / "pipe.nef").findings)
+    assert "got a named pipe" in verdict(diagnose(tmp_path / "pipe.nef").findings)
 
 
 # ---------------------------------------------------------------- damage
@@ -365,13 +365,13 @@ VERDICTS = {  # whole, or how it starts; SOURCES.md says what each file is
     "raw/canon_s30/RAW_CANON_S30.CRW": "good",
     "raw/canon_550d_ml/colorchart.dng": UNKNOWN,
     "raw/blackmagic/Blackmagic.dng": UNKNOWN,
-    "raw/gopro/HERO6_GOPR0024.dng": "good",
+    "raw/gopro/HERO6_GOPR0024.dng": "usable, gains of up to 2.08 applied to its pixels and their noise",
     "raw/gopro/HERO6_GOPR0024.GPR": "not usable: expected a RAW file of a supported camera, got one compressed by VC-5 (GoPro",
     "raw/odd/canon_eos_6d_lineardng.dng": "not usable: expected a Bayer mosaic, got 3 colours in each pixel",
     "raw/odd/Nikon_coolscan.nef": "not usable: expected a Bayer mosaic, got 3 colours in each pixel",
     "raw/odd/RAW_KODAK_DC120.KDC": "not usable: expected a camera with a known colour matrix, got none",
     "raw/odd/RAW_KODAK_DC50.KDC": "not usable: expected a camera with a known colour matrix, got none",
-    "raw/odd/exiftool_Nikon_D70_noraw.nef": 'not usable: expected a whole RAW file of a supported camera, got "Data error',
+    "raw/odd/exiftool_Nikon_D70_noraw.nef": "not usable: expected a whole RAW file of 2014x3040 pixels, which take at least",
     "raw/heads/D7100_head.NEF": "not usable: expected a whole RAW file of at least 28842901 bytes, got 3477280; it is trunc",
     "raw/heads/SLT-A55V_head.ARW": "not usable: expected a whole RAW file of at least 17474560 bytes, got 1293760; it is",
     "raw/heads/EOS-1DsIII_head.CR2": "not usable: expected a whole RAW file of at least 20859768 bytes, got 339216; it is",

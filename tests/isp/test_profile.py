@@ -1,6 +1,7 @@
 """Camera profiles: every file that ships, the figures of the sources, and what a bad file is told."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_a_profile_of_ones_own(tmp_path):
         (GOOD + "shots: [{white_balance: [2, 0]}]", r"shots.0.white_balance.1"),
         ("name: [", "expected a camera profile like isp/cameras/a7r3.yaml, got: while parsing"),
         ("", "expected a camera profile like isp/cameras/a7r3.yaml"),
-        ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("!!python/object/apply:os.getcwd []", 'expected no tag, got .*os.getcwd" in line 1; leave it out'),
     ],
 )
 def test_a_bad_profile_is_refused_in_words(tmp_path, text, words):
@@ -136,6 +137,49 @@ def test_a_bad_profile_is_refused_in_words(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as refusal:
         profile.load(str(path))
     assert str(refusal.value).startswith(f"{path}: expected a camera profile like isp/cameras/a7r3.yaml, got: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "levels: {black: 12:30, white: 16383}", 'expected a whole number .*, got "12:30" in line 4'),
+        (GOOD + "levels: {black: .nan, white: 16383}", "levels.black: Input should be a finite number"),
+        (
+            GOOD + "levels: {black: -1.0e+300, white: 16383}",
+            "levels.black: Input should be greater than or equal to -1",
+        ),
+        (GOOD + "shots: [{white_balance: [2, yes]}]", 'expected true or false, got "yes" in line 4'),
+        (GOOD + "shots: [{white_balance: [2, true]}]", "expected no truth value, got true"),
+        (GOOD + "shots: [{white_balance: [2, 2], day: 2024-01-31}]", 'got "2024-01-31" in line 4; put it in quotes'),
+        (GOOD + "shots: [" + "1," * 5000 + "]", "shots.0: .*; and 4970 more$"),
+        (GOOD + "".join(f"k{at}: 1\n" for at in range(100_000)), "expected at most 20,000 values"),
+        (GOOD + "cfa: " + "x" * 10**7, "expected a camera profile of at most 1,048,576 bytes"),
+        (GOOD + "cfa: " + "[" * 10**5, "expected a few levels of blocks in blocks"),
+    ],
+    ids=range(10),
+)
+def test_a_profile_from_elsewhere_ends_in_a_sentence(tmp_path, text, words):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as refusal:
+        profile.load(str(path))
+    assert str(refusal.value).startswith(f"{path}: ") and len(str(refusal.value)) < 4000
+
+
+def test_a_profile_is_a_regular_file_and_read_again_when_it_changes(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match=r"pipe.yaml: expected a camera profile, a regular file, got a named pipe"):
+        profile.load(str(tmp_path / "pipe.yaml"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "mine.yaml"
+        path.write_text(GOOD.replace("mine", name))
+        os.utime(path, ns=(0, 0))
+        monkeypatch.chdir(tmp_path / name)
+        assert profile.load("mine.yaml").name == name
+    path.write_text(GOOD.replace("mine", "six"))  # as long as before
+    os.utime(path, ns=(0, 0))
+    assert profile.load("mine.yaml").name == "six"
 
 
 def test_unknown_names_are_refused_with_a_suggestion():

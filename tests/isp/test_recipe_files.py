@@ -1,5 +1,6 @@
 """Recipe files: training recipes get the same messages as those of `make`, all at once; shipped ones are found."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def problems_of(*overrides: str, name: str = "train/paramisp_small") -> tuple[st
         ("lr.x=1", '--set lr.x=1: "lr" is a value, not a block of keys'),
         ("lr=[1", "--set lr=[1: expected a YAML value, got: "),
         ("preset=papers", "preset: expected one of paper, official, got papers"),
-        ("design.stages=0", "expected at least 1, got 0"),
+        ("design.stages=0", "expected 1 to 64, got 0"),
         ("start_from=[a, b]", "start_from: expected 1 weight files, got 2"),
         ("phase=third", "phase: expected one of inverse, got third"),
     ],
@@ -61,13 +62,55 @@ def test_a_training_recipe_that_is_not_there(tmp_path) -> None:
     assert problem.startswith("expected one of train/a7r3_virtual, ")
     assert problem.endswith('or a .yaml file; did you mean "train/paramisp_small"?')
     (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
-    assert problem.startswith("expected a readable YAML file, got: ")
+    assert problem == "expected a recipe, got nothing there; check the path"
     (tmp_path / "mine.yaml").write_text("name: a\nname: b\n")
     (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
     assert problem == ('expected YAML, got: the key "name" appears twice in the block that begins in line 1; keep one')
     (tmp_path / "mine.yaml").write_text("- name\n")
     (problem,) = problems_of(name=str(tmp_path / "mine.yaml"))
     assert problem == "expected a mapping of keys; recipes/train/paramisp_pretrain.yaml is an example"
+
+
+LARGE_OR_ODD = {
+    "keys.yaml": ("".join(f"k{at}: 1\n" for at in range(9000)), "k0: unknown key"),
+    "many.yaml": (
+        "".join(f"k{at}: 1\n" for at in range(100_000)),
+        "expected YAML, got: expected at most 20,000 values",
+    ),
+    "long.yaml": (
+        "name: " + "x" * 10**7,
+        "expected a recipe of at most 1,048,576 bytes, got 10,000,006; check the path",
+    ),
+    "key.yaml": ("x" * 900 + ": 1", "x" * 900 + ": unknown key"),
+    "deep.yaml": ("name: " + "[" * 10**5, "expected YAML, got: expected a few levels of blocks in blocks"),
+    "time.yaml": ("name: x\nepochs: 12:30", 'expected YAML, got: expected a whole number .*, got "12:30" in line 2'),
+    "yes.yaml": ("name: x\nepochs: yes", 'expected YAML, got: expected true or false, got "yes" in line 2'),
+    "true.yaml": ("name: x\nepochs: true", "epochs: expected no truth value, got true"),
+    "octal.yaml": ("name: x\nbatch: 010", 'expected YAML, got: .*, got "010" in line 2'),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_OR_ODD)
+def test_a_recipe_from_elsewhere_ends_in_a_short_message(tmp_path, name: str) -> None:
+    text, words = LARGE_OR_ODD[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecipeError, match=words) as refused:
+        plan.load(str(tmp_path / name))
+    assert len(str(refused.value)) < 32_000
+
+
+def test_a_message_has_the_first_problems() -> None:
+    refusal = RecipeError("x", [*(f"{at}: wrong" for at in range(100)), "y" * 10**6])
+    assert len(refusal.problems) == 101
+    lines = str(refusal).splitlines()
+    assert lines[0] == "recipe x: 101 problems" and lines[30:] == ["  - 29: wrong", "  - 71 more"]
+    assert len(str(RecipeError("x", ["y" * 10**6]))) < 1100
+
+
+def test_what_is_no_regular_file_is_no_recipe(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (problem,) = problems_of(name=str(tmp_path / "pipe.yaml"))
+    assert problem == "expected a recipe, a regular file, got a named pipe; check the path"
 
 
 # ---------------------------------------------------------------- where they lie

@@ -153,7 +153,7 @@ def border_effect(
     top, left = ((side - crop) // 4 * 2 for side in image.shape[-2:])  # even: the CFA phase stays
     place = (..., slice(top, top + crop), slice(left, left + crop))
     difference = (run(image[place].contiguous()) - run(image)[place]).abs().mean((0, 1))
-    inset = torch.minimum(torch.arange(crop), torch.arange(crop - 1, -1, -1))
+    inset = torch.minimum(torch.arange(crop, device="cpu"), torch.arange(crop - 1, -1, -1, device="cpu"))
     depth = torch.minimum(inset[:, None], inset)
     rings = torch.stack([difference[depth == ring].mean() for ring in range(crop // 4)])
     beyond = (rings > difference[depth >= crop // 4].mean() + tolerance).nonzero()

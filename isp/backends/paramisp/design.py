@@ -15,6 +15,7 @@ Input = Literal["gradient", "histogram", "overexposure"]
 WIDTH = 64  # channels of every feature map and of every feature vector
 OPTICAL: tuple[Optical, ...] = ("focal_mm", "f_number", "exposure_s", "iso")
 HISTOGRAM_BINS = (4, 8, 16)
+MOST_STAGES = 64  # weight files from elsewhere name their design, which must not take any memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,10 @@ class Design:
             chosen, choices = ((value,), get_args(hint)) if get_origin(hint) is Literal else ((), ())
             if get_origin(hint) is tuple:
                 chosen, choices = value, get_args(get_args(hint)[0])
-            if not set(chosen) <= set(choices):
-                raise ValueError(f"Design.{name}: expected some of {', '.join(choices)}, got {value}")
-        if self.stages < 1:
-            raise ValueError(f"Design.stages: expected at least 1, got {self.stages}")
+            if any(each not in choices for each in chosen) or len(set(chosen)) < len(chosen):
+                raise ValueError(f"Design.{name}: expected some of {', '.join(choices)}, each once, got {value!s:.80}")
+        if not 1 <= self.stages <= MOST_STAGES:
+            raise ValueError(f"Design.stages: expected 1 to {MOST_STAGES}, got {self.stages}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Design.dropout: expected a probability below 1, got {self.dropout:g}")
         if self.has_param_net and self.local == self.tone == "cie_xyz":
@@ -90,11 +91,11 @@ class Design:
         """Read what `to_json` wrote. Raises `ValueError` if the text is no JSON object or has an unknown key."""
         try:
             record = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         known = {field.name for field in dataclasses.fields(Design)}
         if not isinstance(record, dict) or record.keys() - known:
-            raise ValueError(f"Design: expected an object with keys out of {', '.join(sorted(known))}, got {text}")
+            raise ValueError(f"Design: expected an object with keys out of {', '.join(sorted(known))}, got {text:.80}")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return Design(**fields)
 

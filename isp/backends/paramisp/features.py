@@ -18,8 +18,8 @@ def gradient_kernels() -> Float[Tensor, "6 3 3 3"]:
 
     Source: kim2024, §S3
     """
-    along_x = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    kernels = torch.zeros(3, 2, 3, 3, 3)
+    along_x = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device="cpu") / 8
+    kernels = torch.zeros(3, 2, 3, 3, 3, device="cpu")
     for channel in range(3):
         kernels[channel, :, channel] = torch.stack([along_x, along_x.T])
     return kernels.flatten(0, 1)
@@ -33,11 +33,11 @@ def histogram_centres() -> tuple[Float[Tensor, "84 3 3 3"], Float[Tensor, " 84"]
     """
     kernels, offsets = [], []
     for bins in HISTOGRAM_BINS:
-        of_channel = torch.zeros(3, bins, 3, 3, 3)
+        of_channel = torch.zeros(3, bins, 3, 3, 3, device="cpu")
         for channel in range(3):
             of_channel[channel, :, channel, 1, 1] = bins - 1
         kernels.append(of_channel.flatten(0, 1))
-        offsets.append(-torch.arange(bins, dtype=torch.float32).repeat(3))
+        offsets.append(-torch.arange(bins, dtype=torch.float32, device="cpu").repeat(3))
     return torch.cat(kernels), torch.cat(offsets)
 
 
@@ -52,18 +52,18 @@ def overexposure(image: Float[Tensor, "b 3 h w"], threshold: float) -> Float[Ten
 @cache
 def _linear_part(inputs: tuple[Input, ...]) -> tuple[Float[Tensor, "c 3 3 3"], Float[Tensor, " c"]]:
     """Return the part of `features` that is linear in the image, as one convolution; over-exposure is left at 0."""
-    kernels, offsets = [torch.zeros(3, 3, 3, 3)], [torch.zeros(3)]
+    kernels, offsets = [torch.zeros(3, 3, 3, 3, device="cpu")], [torch.zeros(3, device="cpu")]
     kernels[0][range(3), range(3), 1, 1] = 1
     if "gradient" in inputs:
         kernels.append(gradient_kernels())
-        offsets.append(torch.zeros(6))
+        offsets.append(torch.zeros(6, device="cpu"))
     if "histogram" in inputs:
         centres, distances = histogram_centres()
         kernels.append(centres)
         offsets.append(distances)
     if "overexposure" in inputs:
-        kernels.append(torch.zeros(3, 3, 3, 3))
-        offsets.append(torch.zeros(3))
+        kernels.append(torch.zeros(3, 3, 3, 3, device="cpu"))
+        offsets.append(torch.zeros(3, device="cpu"))
     return torch.cat(kernels).contiguous(memory_format=torch.channels_last), torch.cat(offsets)
 
 

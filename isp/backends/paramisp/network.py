@@ -52,7 +52,7 @@ class ParamISPNet(nn.Module):
                 operation = OPERATIONS[design.tone]
                 self.global_net = GlobalNet(channels, modulated, stages, operation, design.coefficient_activation)
         self.to_empty(device="cpu")
-        _draw_weights(self, torch.Generator().manual_seed(seed))
+        _draw_weights(self, torch.Generator(device="cpu").manual_seed(seed))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def linear(self, bayer: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[Tensor, "b 3 h w"]:

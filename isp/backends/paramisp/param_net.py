@@ -68,9 +68,9 @@ class ParamNet(nn.Module):
         Source: kim2024, §3.1
         """
         count, device = len(camera), camera.white_balance.device
-        kept = torch.ones(len(self.optical), dtype=torch.bool)
+        kept = torch.ones(len(self.optical), dtype=torch.bool, device="cpu")
         if generator is not None:
-            kept = torch.empty(len(self.optical)).uniform_(generator=generator) >= self.design.dropout
+            kept = torch.empty(len(self.optical), device="cpu").uniform_(generator=generator) >= self.design.dropout
         activation_first = self.design.fully_connected == "activation_first"
         total = torch.zeros(count, WIDTH, device=device)
         for term_kept, (name, layer) in zip(kept.to(device), self.optical.items(), strict=True):

@@ -52,7 +52,7 @@ def residuals(block: AttentiveBlock, strips: Strips) -> Iterator[Tensor]:
 
 def channel_attention(block: AttentiveBlock, strips: Strips) -> Float[Tensor, "b 64 1 1"]:
     """Compute the channel attention of a block on a whole map."""
-    mean, largest = Mean(), torch.tensor(-torch.inf)
+    mean, largest = Mean(), torch.tensor(-torch.inf, device="cpu")
     for residual in residuals(block, strips):
         mean.add(residual)
         largest = torch.maximum(largest.to(residual.device), functional.adaptive_max_pool2d(residual, 1))

@@ -1,4 +1,4 @@
-"""The format of a shard is the one in the docstring of `blursynth.shards.shard`."""
+"""The format of a shard is the one in the docstring of `blursynth.shards.format`."""
 
 import json
 import socket
@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from blursynth import digests, make, recipe, synthesis
-from blursynth.shards import arrays, folders, publish, shard
-from blursynth.shards.identity import identity_of
+from blursynth.shards import arrays, folders, publish
+from blursynth.shards.format import ATTRIBUTES, SCHEMA_VERSION, tile_of
+from blursynth.shards.identity import PIXELS, identity_of
+from blursynth.shards.receipt import Receipt
+from blursynth.shards.writer import Writer
 from isp import profile
 
 DICE = np.random.Generator(np.random.PCG64(3))
@@ -41,6 +44,7 @@ def test_datasets(everything):
             "sharp_bayer": ((2, 300, 520), "uint16"),
             "kernel": ((2, 9, 9), "float32"),
             "saturated": ((2, 300, 520, 3), "uint8"),
+            "crc32": ((2, 5 * 6 + 1 + 1), "uint32"),
         }
         assert {name: dataset.chunks for name, dataset in file.items()} == {
             "blur": (1, 150, 174, 3),
@@ -50,6 +54,7 @@ def test_datasets(everything):
             "kernel": (1, 9, 9),
             "saturated": (1, 150, 174, 3),
             "record": (2,),
+            "crc32": (2, 32),
         }
         assert all(dataset.fletcher32 for dataset in file.values())
         assert all(dataset.compression is None for dataset in file.values())
@@ -64,6 +69,7 @@ def test_small_pairs_are_one_chunk(shards):
             "sharp": (1, 48, 48, 3),
             "kernel": (1, 9, 9),
             "record": (2,),
+            "crc32": (2, 4),
         }
         assert {file[name].dtype for name in ("blur", "sharp")} == {np.dtype("uint8")}
     with h5py.File(shards() / "shard-00002.h5") as file:
@@ -71,16 +77,9 @@ def test_small_pairs_are_one_chunk(shards):
 
 
 def test_tiles():
-    assert [shard._tile(side) for side in (1, 48, 256, 257, 512, 513, 720, 1280)] == [
-        1,
-        48,
-        256,
-        129,
-        256,
-        171,
-        240,
-        256,
-    ]
+    tiles = [tile_of((side, 48))[0] for side in (1, 48, 256, 257, 512, 513, 720, 1280)]
+    assert tiles == [1, 48, 256, 129, 256, 171, 240, 256]
+    assert tile_of((300, 520, 3)) == (150, 174, 3)
 
 
 def test_pixels_are_those_of_the_sample(everything):
@@ -128,20 +127,18 @@ def test_attributes(everything):
     for number, first in enumerate((0, 2)):
         with h5py.File(folders.path_of(everything, number)) as file:
             attributes = dict(file.attrs)
-        assert set(attributes) == {
-            "schema_version", "recipe", "recipe_digest", "seed", "first_index", "data_digest", "weights_digest", "device",
-            "versions", "skipped", "complete",
-        }  # fmt: skip
+        assert set(attributes) == set(ATTRIBUTES)
         assert attributes["complete"] == 1
-        assert attributes["schema_version"] == shard.SCHEMA_VERSION
+        assert attributes["schema_version"] == SCHEMA_VERSION
         assert attributes["first_index"] == first
         assert attributes["seed"] == 7
-        assert attributes["device"] == "cpu"
-        assert attributes["skipped"] == "[]"
-        assert attributes["data_digest"] == identity.data
-        assert attributes["weights_digest"] == identity.weights
+        assert attributes["device"] == b"cpu"
+        assert attributes["skipped"] == b"[]"
+        assert attributes["data_digest"].decode() == identity.data
+        assert attributes["weights_digest"].decode() == identity.weights
+        assert attributes["pixels"] == identity.pixels == PIXELS
         bound = recipe.bind(json.loads(attributes["recipe"]), "stored")
-        assert bound.digest == attributes["recipe_digest"] == identity.recipe
+        assert bound.digest == attributes["recipe_digest"].decode() == identity.recipe
         assert bound.bits == 16  # an override
         assert {"torch", "numpy", "h5py"} <= set(json.loads(attributes["versions"]))
 
@@ -163,7 +160,7 @@ def test_receipt_and_manifest(everything):
     assert [entry["shard"] for entry in manifest["shards"]] == ["shard-00000.h5", "shard-00001.h5"]
     for entry in manifest["shards"]:
         path = everything / entry["shard"]
-        assert shard.Receipt.of(path) == shard.Receipt(**entry) == shard.Receipt.from_shard(path)
+        assert Receipt.of(path) == Receipt(**entry) == Receipt.from_shard(path)
         assert entry["sha256"] == digests.file_digest(path)
     assert manifest["recipe"]["bits"] == 16
 
@@ -197,7 +194,7 @@ def test_an_error_in_a_pair_leaves_nothing(small, tmp_path):
     bound = recipe.bind(small(), "test")
     footage = bound.source.open(None)
     job = folders.plan(bound, identity_of(bound, footage.digest), footage.clips, 2, tmp_path, "cpu")[0]
-    with pytest.raises(KeyError, match="a bug"), shard.Writer(job, 8) as out:
+    with pytest.raises(KeyError, match="a bug"), Writer(job, 8) as out:
         out.add(synthesis.synthesise(footage.clips[0], bound, 0), "0")
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
         raise KeyError("a bug")
@@ -206,5 +203,5 @@ def test_an_error_in_a_pair_leaves_nothing(small, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shard": 1}'])
 def test_broken_receipts_are_none(text, tmp_path):
-    shard.Receipt.path(tmp_path / "shard-00000.h5").write_text(text)
-    assert shard.Receipt.of(tmp_path / "shard-00000.h5") is None
+    Receipt.path(tmp_path / "shard-00000.h5").write_text(text)
+    assert Receipt.of(tmp_path / "shard-00000.h5") is None

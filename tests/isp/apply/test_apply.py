@@ -294,6 +294,17 @@ def test_a_raw_file_is_rendered_upright_with_its_exif(dng, out, tmp_path):
     assert optics_of(read_tags(out / "shot.png")[0])["iso"] == 50
 
 
+def test_levels_of_the_command_line_are_those_of_the_file(dng, out, tmp_path):
+    """Its reader brings a file of several black levels to others; the options still replace the file's own."""
+    raw = photograph()[..., 1].astype(np.uint16) * 10 + 300
+    for name, options in (("several", {"black": (100, 300, 300, 200)}), ("one", {"black": (150,) * 4, "white": 3000})):
+        (tmp_path / f"{name}.dng").write_bytes(dng(raw, **options))
+    levels = ("--black", 150, "--white", 3000)
+    assert run("forward", tmp_path / "several.dng", *PAIR, "--out", out, *levels)[0] == DONE
+    assert run("forward", tmp_path / "one.dng", *PAIR, "--out", out)[0] == DONE
+    assert np.array_equal(read_image(out / "several.png"), read_image(out / "one.png"))
+
+
 @pytest.mark.parametrize("form", apply.SUFFIXES)
 def test_results_carry_the_exif_that_matters(photo, out, form):
     path = photo("photo.jpg", exif=exif(6, "NIKON CORPORATION", "NIKON D90"))

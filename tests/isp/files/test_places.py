@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isp.files.places import check_regular, inside, read_bytes
+from isp.files.places import check_folder, check_regular, inside, read_bytes
 
 
 @pytest.mark.parametrize("name", ["a.png", "scene 1/a.png", "..a", "a..b/c", "Höhe/ü.h5", "~", "-rf", "shard-00000.h5"])
@@ -65,5 +65,25 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     assert check_regular(tmp_path / "link") == 5
     assert read_bytes(tmp_path / "link", most=5) == read_bytes(path) == b"12345"
+    assert read_bytes(path, most=1 << 60) == b"12345"  # no limit is memory that is asked for
     with pytest.raises(ValueError, match=r"expected a list of at most 4 bytes, got 5; check the path"):
         read_bytes(path, "a list", most=4)
+
+
+def test_a_folder_or_a_place_for_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("", "new", "new/below/it", "link", "link/new"):
+        check_folder(tmp_path / name)
+    for name, got in {
+        "file": "a file", "file/below": "a file", "file/below/it": "a file", "pipe": "a named pipe",
+        "pipe/below": "a named pipe", "dangling": "a link that leads nowhere", "dangling/below": "a link that leads nowhere",
+    }.items():  # fmt: skip
+        with pytest.raises(
+            ValueError, match=f"{name.split('/')[0]}: expected a place for shards, got {got}; check the path"
+        ):
+            check_folder(tmp_path / name, "a place for shards")
+    with pytest.raises(ValueError, match="expected a folder, got an error"):
+        check_folder(tmp_path / ("long" * 100))

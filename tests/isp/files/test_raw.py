@@ -1,16 +1,20 @@
 """RAW files: every value on a DNG that is written here, and every real file right or refused in one sentence."""
 
 import math
+import os
+import tracemalloc
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rawpy
 import torch
 
 from isp import cfa, color
-from isp.files import soundness
+from isp.files import raw, soundness
 from isp.files.exif import optics_of, read_tags
 from isp.files.raw import read_embedded_jpeg, read_raw
 from isp.levels import bayer_of_raw
@@ -46,7 +50,7 @@ def values(field):
 
 @pytest.mark.parametrize("pattern", cfa.PATTERNS)
 def test_everything_on_a_dng_in_every_phase(read, pattern):
-    black_of = {"R": 100, "G": 110, "B": 120}
+    black_of = {"R": 100, "G": 103, "B": 106}
     found = read(RAW, pattern, black=[black_of[letter] for letter in pattern])
     camera = found.camera
     assert np.array_equal(found.raw, RAW)
@@ -54,7 +58,7 @@ def test_everything_on_a_dng_in_every_phase(read, pattern):
     assert found.warnings == ()
     assert (found.model, camera.name) == ("Maker/Camera 1", ("Maker/Camera 1",))
     assert camera.cfa == (pattern,)
-    assert values(camera.black) == [100, 110, 120]
+    assert values(camera.black) == [100, 103, 106]
     assert values(camera.white) == [4000]
     assert values(camera.white_balance) == [2, 1, 1.6]
     assert values(camera.iso) == [400]
@@ -103,6 +107,36 @@ def test_no_matrix_at_all_is_refused(dng, tmp_path):
     assert "colour matrix, got none" in refused(tmp_path / "shot.dng")
 
 
+FLIPS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's flip: what it means in EXIF
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+@pytest.mark.parametrize("stated", [None, 1, 3])
+def test_libraws_flip_counts_only_if_nothing_is_stated(dng, tmp_path, monkeypatch, flip, stated):
+    (tmp_path / "shot.dng").write_bytes(dng(RAW))
+    opened = raw._opened
+
+    @contextmanager
+    def turned(path):
+        with opened(path) as inner:
+            yield Turned(inner, flip)
+
+    monkeypatch.setattr(raw, "_opened", turned)
+    monkeypatch.setattr(raw, "orientation_of", lambda tags: stated)
+    assert read_raw(tmp_path / "shot.dng").orientation == (FLIPS[flip] if stated is None else stated)
+
+
+class Turned:
+    """A file as LibRaw shows it, but for its flip."""
+
+    def __init__(self, inner, flip):
+        self._inner, self._flip = inner, flip
+
+    def __getattr__(self, name):
+        found = getattr(self._inner, name)
+        return found._replace(flip=self._flip) if name == "sizes" else found
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_told_and_not_applied(read, orientation):
     found = read(orientation=orientation)
@@ -110,11 +144,97 @@ def test_orientation_is_told_and_not_applied(read, orientation):
     assert np.array_equal(found.raw, RAW)
 
 
-def test_different_greens_are_averaged_and_told(read):
-    found = read(black=(100, 100, 200, 100))
-    assert values(found.camera.black) == [100, 150, 100]
-    assert len(found.warnings) == 1
-    assert "greens have the black levels" in found.warnings[0]
+# ---------------------------------------------------------------- values of the caller
+
+MATRIX = ((1.5, -0.4, -0.1), (-0.2, 1.5, -0.3), (0.0, -0.5, 1.5))
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"matrix": None},
+        {"neutral": None, "matrix": None},
+        {"neutral": (1, 1, 1), "matrix": None},
+        {"neutral": (0, 1, 0.5)},
+        {"matrix": (1.0, 2.0, 3.0) * 3},
+        {},
+    ],
+)
+def test_the_caller_rescues_a_file_that_lacks_matrix_or_gains(dng, tmp_path, lacking):
+    path = tmp_path / "shot.dng"
+    path.write_bytes(dng(RAW, **lacking))
+    image = read_raw(path, white_balance=(1.8, 0.9, 1.35), sensor_to_linear=MATRIX)
+    assert image.warnings == ()
+    assert values(image.camera.white_balance) == [2, 1, 1.5]
+    assert torch.allclose(image.camera.sensor_to_linear[0], torch.tensor(MATRIX))
+    assert image.camera.xyz_to_sensor is None
+    assert np.array_equal(image.raw, RAW)
+
+
+def test_one_value_of_the_caller_leaves_the_others_to_the_file(dng, tmp_path):
+    path = tmp_path / "shot.dng"
+    path.write_bytes(dng(RAW, matrix=None))
+    assert "colour matrix, got none; give --matrix" in refused(path)
+    camera = read_raw(path, sensor_to_linear=MATRIX).camera
+    assert values(camera.white_balance) == [2, 1, 1.6]
+    with pytest.raises(ValueError, match="colour matrix, got none"):
+        read_raw(path, white_balance=(2.0, 1.0, 1.5))
+    path.write_bytes(dng(RAW, neutral=(1, 1, 1), matrix=None, make="x"))
+    with pytest.raises(ValueError, match=r"white-balance gains, got .*; give --white-balance"):
+        read_raw(path, sensor_to_linear=MATRIX)
+
+
+def test_levels_of_the_caller(dng, tmp_path):
+    path = tmp_path / "shot.dng"
+    path.write_bytes(dng(RAW, white=90))
+    camera = read_raw(path, black=[50.0], white=5000.0).camera
+    assert (values(camera.black), values(camera.white)) == ([50, 50, 50], [5000])
+    path.write_bytes(dng(RAW))
+    image = read_raw(path, black=(100.0, 200.0, 300.0))
+    assert values(image.native.black) == [100, 200, 300]
+    bayer = bayer_of_raw(torch.from_numpy(image.raw), image.camera)[0, 0]
+    assert bayer[1, 1].item() == pytest.approx((RAW[1, 1] - 300) / (4000 - 300), abs=1e-4)
+    assert bayer[0, 0].item() == pytest.approx((RAW[0, 0] - 100) / (4000 - 300), abs=1e-4)
+    with pytest.raises(ValueError, match="expected white above black, got 300"):
+        read_raw(path, black=[400.0], white=300.0)
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        {"white_balance": (0.0, 1.0, 1.0)},
+        {"white_balance": (math.nan, 1.0, 1.0)},
+        {"white_balance": (1.0, 1.0)},
+        {"sensor_to_linear": ((1.0, 0.0), (0.0, 1.0))},
+        {"sensor_to_linear": ((0.0,) * 3,) * 3},
+        {"sensor_to_linear": ((math.inf,) * 3,) * 3},
+        {"black": (1.0, 2.0)},
+        {"black": (-1.0,)},
+        {"white": 0.0},
+        {"white": math.nan},
+    ],
+)
+def test_values_of_the_caller_are_checked(dng, tmp_path, unusable):
+    (tmp_path / "shot.dng").write_bytes(dng(RAW))
+    with pytest.raises(ValueError, match=r"expected .*, got .*; check"):
+        read_raw(tmp_path / "shot.dng", **unusable)
+
+
+def test_a_file_without_a_header_is_not_rescued(real):
+    """LibRaw guesses its layout from its size, and is wrong."""
+    with pytest.raises(ValueError, match="colour matrix, got none"):
+        read_raw(
+            real("raw/nikon_d750_crop/DSC_1339_768x512_rggb.raw"),
+            white_balance=(2.0, 1.0, 1.5),
+            sensor_to_linear=MATRIX,
+        )
+
+
+@pytest.mark.parametrize("name", ["RAW_KODAK_DC120.KDC", "RAW_KODAK_DC50.KDC"])
+def test_real_files_without_matrix_and_gains_are_rescued(real, name):
+    image = read_raw(real(f"raw/odd/{name}"), white_balance=(2.0, 1.0, 1.5), sensor_to_linear=MATRIX)
+    assert image.camera.cfa == ("GRBG",)
+    assert image.warnings == ()
 
 
 # ---------------------------------------------------------------- white balance
@@ -272,6 +392,21 @@ def test_levels_that_the_pixels_make_doubtful_are_told(read, levels, sentence):
     assert sentence in warning
 
 
+@pytest.mark.parametrize("black", [(100,) * 4, (100, 300, 300, 200)])
+@pytest.mark.parametrize("clip", [1500, 3000])
+def test_what_is_blown_out_below_the_white_level_is_white(read, scene, black, clip):
+    seen = cfa.mosaic(torch.from_numpy(scene(96, 128)).permute(2, 0, 1)[None] * 3, ["RGGB"])[0, 0].numpy()
+    levels = np.tile(np.reshape(black, (2, 2)), (48, 64))
+    found = read(np.minimum(seen * (4000 - max(black)) + levels, clip).astype(np.uint16), black=black)
+    (warning,) = found.warnings
+    assert f"its red, green and blue pixels pile up at {clip}, below the white level 4000; using {clip}" in warning
+    assert values(found.native.white) == [clip]
+    bayer = bayer_of_raw(torch.from_numpy(found.raw), found.camera)[0, 0].numpy()
+    blown = seen * (4000 - max(black)) + levels >= clip
+    assert bayer[blown].min() >= 1
+    assert bayer[~blown].max() < 1.1  # sites of a lower black level have a little more range
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"II*\0" + b"\xff" * 500, b"\xff\xd8\xff" + b"\0" * 2000])
 def test_what_is_no_raw_file_is_refused(tmp_path, content):
     path = tmp_path / "shot.nef"
@@ -283,6 +418,64 @@ def test_folders_and_missing_files(tmp_path):
     refused(tmp_path)
     with pytest.raises(FileNotFoundError, match="nothing there; check the path"):
         read_raw(tmp_path / "shot.dng")
+
+
+def test_pipes_and_devices_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.dng")
+    for path, got in ((tmp_path / "pipe.dng", "a named pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
+        assert f"a regular file, got {got}" in refused(path)
+        with pytest.raises(ValueError, match=f"a regular file, got {got}"):
+            read_embedded_jpeg(path)
+
+
+@pytest.mark.parametrize("name", [b"\xff.dng", b"caf\xe9 1.nef", "é 🙂.dng".encode()])
+def test_names_that_are_not_utf_8_are_names(dng, tmp_path, name):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    path.write_bytes(dng(RAW))
+    assert np.array_equal(read_raw(path).raw, RAW)
+    path.write_bytes(dng(RAW)[:-5])
+    assert refused(path).startswith(f"{path}: ")
+    with pytest.raises(ValueError, match="expected a JPEG inside it"):
+        read_embedded_jpeg(path)
+
+
+@pytest.mark.parametrize("side", [4000, 20000, 30000])
+def test_sizes_that_the_file_cannot_fill_cost_nothing(dng, tmp_path, side):
+    """A lossless JPEG in a DNG, which LibRaw would decode as far as it goes into gigabytes."""
+    path = tmp_path / "shot.dng"
+    path.write_bytes(dng(RAW, extra={256: ("long", [side]), 257: ("long", [side]), 259: ("short", [7])}))
+    tracemalloc.start()
+    said = refused(path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert (
+        f"of {side}x{side} pixels, which take at least" in said or "truncated" in said or "expected a whole RAW" in said
+    )
+
+
+def raising(error):
+    def raises(*_):
+        raise error
+
+    return raises
+
+
+ERRORS = [error for error in vars(rawpy).values() if isinstance(error, type) and issubclass(error, Exception)]
+
+
+@pytest.mark.parametrize("error", [*ERRORS, MemoryError, OSError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("step", ["imread", "_decoded"])
+def test_every_error_of_libraw_is_a_sentence(dng, tmp_path, monkeypatch, error, step):
+    (tmp_path / "shot.dng").write_bytes(dng(RAW))
+    problem = error(b"out of luck") if issubclass(error, rawpy.LibRawError) else error("out of luck")
+    if step == "imread":
+        monkeypatch.setattr(rawpy, "imread", raising(problem))
+        with pytest.raises(ValueError, match="expected a JPEG inside it"):
+            read_embedded_jpeg(tmp_path / "shot.dng")
+    else:
+        monkeypatch.setattr(raw, "_decoded", raising(problem))
+    said = refused(tmp_path / "shot.dng")
+    assert ("out of luck" in said) or ("more pixels than fit into memory" in said)
 
 
 def test_a_dng_without_a_jpeg_inside(dng, tmp_path):
@@ -308,7 +501,7 @@ REAL = {  # size, cfa, black, white, white balance, (iso, exposure_s, f_number, 
         (2176, 4128), "RGGB", (512,) * 3, 65535, (2.206, 1.887), (None,) * 4, "Blackmagic Pocket Cinema Camera 4K",
     ),
     "gopro/HERO6_GOPR0024.dng": (
-        (3000, 4000), "RGGB", (0, 0, 0), 16383, (1.914, 1.750), (100, 1 / 455, 2.8, 3), "GoPro/HERO6 Black",
+        (3000, 4000), "RGGB", (8192,) * 3, 65535, (1.914, 1.750), (100, 1 / 455, 2.8, 3), "GoPro/HERO6 Black",
     ),
 }  # fmt: skip
 REFUSED = {
@@ -348,6 +541,9 @@ def test_real_files_say_what_they_say(real, name):
         (said,) = found.warnings
         balance = "its white balance (1, 1, 1) is the same for all colours; using LibRaw's daylight gains 2.667 1 1.095"
         assert said.startswith(f"{path}: {balance}; if the colours are far off")
+    elif "gopro" in name:
+        (said,) = found.warnings
+        assert said.startswith(f"{path}: 4 OpcodeList2 GainMap: gains of 1 to 2.08 for its pixels, applied")
     else:
         assert found.warnings == ()
 

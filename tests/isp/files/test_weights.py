@@ -1,7 +1,12 @@
 """Weight files: what is written is read, and what is wrong with one is said in a sentence."""
 
+import json
+import os
 import re
+import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -88,6 +93,52 @@ def test_a_truncated_file_and_a_flipped_bit_are_seen(tmp_path):
         weights.read(path)
 
 
+def crafted(header: object, body: bytes = b"") -> bytes:
+    """A .safetensors file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def entry(dtype: str, *shape: int, end: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}
+
+
+KNOWN = METADATA | {"version": "1", "sha256": "0"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        struct.pack("<Q", 2**63) + b"{}",
+        crafted(b"[" * 10**5),
+        crafted(b"{}" + b" " * 10**5 + b"x"),
+        crafted([]),
+        crafted({"__metadata__": {"backend": 3}}),
+        crafted({"__metadata__": KNOWN, "a": entry("F32", 10**12, end=4 * 10**12)}, b"\0" * 4),
+        crafted({"__metadata__": KNOWN, "a": entry("F32", 2**40, 2**40, end=4)}, b"\0" * 4),
+        crafted({"__metadata__": KNOWN, "a": entry("F8_E4M3", 4, end=4)}, b"\0" * 4),
+        crafted({"__metadata__": KNOWN, "a": entry("F4", 8, end=4)}, b"\0" * 4),
+        crafted({"__metadata__": KNOWN, "a": entry("F32", 1, end=4)}, b"\0" * 4),
+    ],
+)
+def test_a_file_from_elsewhere_is_refused_in_a_sentence(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: ") as refusal:
+        weights.read(path)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 600
+
+
+def test_what_is_no_regular_file_of_a_sane_size_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10**12)
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "sparse", Path("/dev/zero")):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: expected a weight file"):
+            weights.read(path)
+
+
 def test_whoever_opens_a_file_names_its_backend(tmp_path):
     weights.write(tmp_path / "x", tensors(), **METADATA)
     assert weights.read_for("x", tmp_path / "x").metadata["design"] == "{}"
@@ -133,6 +184,12 @@ def test_whole_numbers_are_filled_in_as_they_are():
         ({**tensors(), "more": torch.zeros(1)}, "x: tensor more is unknown"),
         ({**tensors(), "bias": torch.zeros(3)}, r"x: expected bias of shape \(2,\), got \(3,\)"),
         ({**tensors(), "bias": torch.zeros(2, dtype=torch.int64)}, "x: tensor bias holds no floats"),
+        ({**tensors(), "bias": torch.zeros(2, dtype=torch.complex64)}, "x: tensor bias holds no floats"),
+        ({**tensors(), "bias": torch.tensor([0.0, np.nan])}, "x: tensor bias holds NaN or infinite values"),
+        (
+            {"weight": -tensors()["weight"] / 0, "bias": torch.ones(2) / 0},
+            r"x: tensor bias \(and 1 more\) holds NaN or inf",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused(wrong, words):

@@ -125,12 +125,11 @@ def write_mat_73(path: Path, kernel: np.ndarray) -> None:
 
 
 def write_mat_73_cell(path: Path, kernel: np.ndarray) -> None:
-    """A cell in a struct, as MATLAB writes it; it also holds itself, an empty reference and a link out of the file."""
+    """A cell in a struct, as MATLAB writes it; it also holds itself and an empty reference."""
     with h5py.File(path, "w", userblock_size=512) as file:
         file["#refs#/a"] = kernel.T
         cell = file.create_dataset("bank/kernels", (3, 1), h5py.ref_dtype)
         cell[0, 0], cell[1, 0] = file["#refs#/a"].ref, cell.ref
-        file["bank/elsewhere"] = h5py.ExternalLink("/nowhere.mat", "/f")
 
 
 WRITERS = {
@@ -260,7 +259,9 @@ def test_a_bad_kernel_is_named_with_its_file_and_place(tmp_path: Path) -> None:
 
 def test_a_colour_image_is_no_kernel(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "photo.png"), np.full((9, 9, 3), 7, np.uint8))
-    with pytest.raises(ValueError, match=r"photo.png, kernel 1: expected a kernel as a 2-D array .* \(9, 9, 3\);"):
+    with pytest.raises(
+        ValueError, match=r"photo.png: expected a readable .png file, got a picture with colours or trans"
+    ):
         read_bank(tmp_path)
 
 

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +99,10 @@ def test_a_pair_is_read_as_it_was_written(folder):
 
 
 def test_splits_name_what_is_missing(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"expected val\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"val\.txt: expected the list of a split, written by isp\.prepare"):
         pairs.split(tmp_path, "val")
     (tmp_path / "val.txt").write_text("../0.h5\n")
-    with pytest.raises(ValueError, match=r"expected names of files beside it, got \.\./0\.h5"):
+    with pytest.raises(ValueError, match=r"expected a name inside .*, got .\.\./0\.h5., which leads out of it"):
         pairs.split(tmp_path, "val")
 
 
@@ -268,6 +270,72 @@ def test_resumed_is_uninterrupted(folder, tmp_path):
     (tmp_path / "parts" / loop.STATE).write_bytes(b"broken")
     with pytest.raises(ValueError, match="expected the state of a run"):
         trained(folder, tmp_path / "parts", 1)
+
+
+def flipped_in_the_largest_tensor(path: Path) -> None:
+    """Flip the lowest bit of an exponent in the middle of the largest member of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        stored = archive.read(largest)
+    content = bytearray(path.read_bytes())
+    content[content.index(stored) + len(stored) // 8 * 4 + 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def one_step(folder, tmp_path_factory) -> Path:
+    """The folder of a run after one step."""
+    place = tmp_path_factory.mktemp("run")
+    trained(folder, place, 1)
+    return place
+
+
+def test_a_damaged_state_is_refused(folder, one_step, tmp_path):
+    shutil.copytree(one_step, tmp_path, dirs_exist_ok=True)
+    state = tmp_path / loop.STATE
+    whole = state.read_bytes()
+    flipped_in_the_largest_tensor(state)
+    torch.load(state, weights_only=True)  # PyTorch does not look at the checksums
+    with pytest.raises(
+        ValueError, match=r"state.pt: expected the state of a run as .*Bad CRC-32.*; remove state.pt to"
+    ):
+        trained(folder, tmp_path, 1)
+    state.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"state.pt: expected the state of a run"):
+        trained(folder, tmp_path, 1)
+    state.write_bytes(whole)
+    assert trained(folder, tmp_path, 1).step == 2
+
+
+def without(state, key):
+    return {name: value for name, value in state.items() if name != key}
+
+
+def with_moments(state, **changed):
+    moments = state["optimiser"]["state"]
+    return state | {"optimiser": {"state": moments | {0: moments[0] | changed}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: [state], "expected the state of a run, got none with plan, step, best_db, networks, optimiser"),
+        (lambda state: without(state, "step"), "expected the state of a run, got none with step"),
+        (lambda state: state | {"step": -1}, "expected the state of a run, got none with step"),
+        (lambda state: state | {"step": "1"}, "expected the state of a run, got none with step"),
+        (lambda state: state | {"networks": {}}, r"state.pt \(inverse\): tensor .* is missing"),
+        (lambda state: state | {"networks": {"inverse": [1]}}, "expected the state of a run, got none with networks"),
+        (lambda state: state | {"optimiser": {}}, "expected the moments of AdamW"),
+        (lambda state: with_moments(state, exp_avg=torch.zeros(1)), "expected the moments of AdamW"),
+        (lambda state: with_moments(state, exp_avg=3), "expected the moments of AdamW"),
+        (lambda state: with_moments(state, other=torch.zeros(())), "expected the moments of AdamW"),
+    ],
+)
+def test_a_state_of_another_form_is_refused(one_step, tmp_path, change, words):
+    state = torch.load(one_step / loop.STATE, weights_only=True)
+    torch.save(change(state), tmp_path / loop.STATE)
+    with pytest.raises(ValueError, match=words):
+        loop.Run(planned(), tmp_path, torch.device("cpu"))
 
 
 def test_a_pair_trains_jointly_and_opens_as_an_isp(folder, tmp_path):

@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -68,7 +69,7 @@ def listed(content: bytes, place: int) -> list[Opcode]:
     return found
 
 
-def _unpack(form: str, content: bytes, at: int) -> tuple[int, ...]:
+def _unpack(form: str, content: bytes, at: int) -> tuple[Any, ...]:
     if at + struct.calcsize(form) > len(content):
         raise ValueError("the list ends early")
     return struct.unpack_from(form, content, at)

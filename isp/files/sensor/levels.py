@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt16
 
 from isp import cfa
-from isp.files.opcodes import Gain, Window
+from isp.files.sensor.opcodes import Gain, Window
 
 # Levels of a corrected mosaic: noise stays whole down to a seventh of the range below black.
 BLACK, WHITE = 8192.0, 65535.0

@@ -6,19 +6,18 @@ A damaged tag stops nothing: it is left out and named.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from mmap import mmap
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from isp import color
-from isp.files import opcodes, tiff
+from isp.files import tiff
 from isp.files.findings import Finding
-from isp.files.mosaic import Black
+from isp.files.sensor import opcodes
+from isp.files.sensor.levels import Black
+from isp.files.sensor.white_point import KELVIN, Calibration
 
 _NAMES = {
     33421: "CFARepeatPatternDim", 33422: "CFAPattern", 50706: "DNGVersion", 50711: "CFALayout",
@@ -29,20 +28,7 @@ _NAMES = {
     50829: "ActiveArea", 51008: "OpcodeList1", 51009: "OpcodeList2", 51022: "OpcodeList3",
 }  # fmt: skip
 _TAG = {name: tag for tag, name in _NAMES.items()}
-_DAYLIGHT = (0.3127, 0.3290)  # D65
-# The temperatures in kelvin of the EXIF light sources for which a matrix may hold. Source: dng2021, chapter 6
-_KELVIN = {
-    1: 5500.0, 2: 4150.0, 3: 2850.0, 4: 5500.0, 9: 5500.0, 10: 6500.0, 11: 7500.0, 12: 6400.0, 13: 5050.0, 14: 4150.0, 15: 3525.0, 16: 2925.0,
-    17: 2850.0, 18: 5500.0, 19: 6500.0, 20: 5500.0, 21: 6500.0, 22: 7500.0, 23: 5000.0, 24: 3200.0,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The matrix from XYZ to what the sensor records under one light, and the temperature of that light if it is known."""
-
-    xyz_to_sensor: Float[np.ndarray, "3 3"]
-    kelvin: float | None
+_MOST_SIDE = 2**16  # pixels: no more than LibRaw takes
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,9 @@ class Statements:
 
 
 def read(data: bytes | mmap, first: tiff.Page, main: tiff.Page) -> Statements | None:
-    """Return what the DNG states in its `first` directory and in that of the mosaic; None if the file is no DNG."""
+    """Return what the DNG states in its `first` directory and in that of the mosaic; None if it is no DNG that LibRaw can
+    read.
+    """
     try:
         tags = _Tags(data, dict(tiff.fields(data, first["at"][0])) | dict(tiff.fields(data, main["at"][0])))
     except ValueError:
@@ -96,8 +84,11 @@ def read(data: bytes | mmap, first: tiff.Page, main: tiff.Page) -> Statements | 
     if not tags.has("DNGVersion"):
         return None
     height, width = main.get("height", (0,))[0], main.get("width", (0,))[0]
+    if max(height, width) > _MOST_SIDE:
+        return None
     active = _active(tags, height, width)
-    tile, rows, columns = _black(tags, active)
+    # A file with several values in each pixel is refused for that; its levels have another form.
+    tile, rows, columns = _black(tags, active) if main["channels"] == (1,) else (None, np.zeros(1), np.zeros(1))
     layout, exposure = tags.numbers("CFALayout", 1), tags.numbers("BaselineExposure", 1)
     return Statements(
         size=(height, width),
@@ -214,7 +205,7 @@ def _calibrations(tags: _Tags) -> tuple[Calibration, ...]:
             corrected = np.array(tags.numbers(f"CameraCalibration{number}", 9) or np.eye(3).ravel()).reshape(3, 3)
             light = tags.numbers(f"CalibrationIlluminant{number}", 1)
             xyz_to_sensor = balance[:, None] * (corrected @ np.array(matrix).reshape(3, 3))
-            found.append(Calibration(xyz_to_sensor, _KELVIN.get(int(light[0])) if light else None))
+            found.append(Calibration(xyz_to_sensor, KELVIN.get(int(light[0])) if light else None))
     return tuple(found)
 
 
@@ -228,65 +219,6 @@ def _opcodes(tags: _Tags) -> list[opcodes.Opcode]:
         except ValueError as cause:
             tags.misfit(name, f"cannot be read ({cause})")
     return found
-
-
-# ---------------------------------------------------------------- the light
-
-
-def gains_of_light(calibrations: Sequence[Calibration], xy: Sequence[float] = _DAYLIGHT) -> tuple[float, ...]:
-    """Return the gains of red, green and blue for a light of the chromaticity `xy`, green 1; empty if there are none.
-
-    The sensor sees the light as `xyz_to_sensor @ (x / y, 1, (1 - x - y) / y)`. Two matrices are mixed by the reciprocal
-    temperatures of their lights.
-
-    Source: dng2021, chapter 6
-    """
-    x, y = xy
-    if not calibrations or y <= 0:
-        return ()
-    response = _mixed(calibrations, (x, y)) @ (x / y, 1, (1 - x - y) / y)
-    if not (response > 0).all():
-        return ()
-    return tuple(float(value) for value in response[1] / response)
-
-
-def _mixed(calibrations: Sequence[Calibration], xy: tuple[float, float]) -> Float[np.ndarray, "3 3"]:
-    first, last = calibrations[0], calibrations[-1]
-    if first.kelvin is None or last.kelvin is None or first.kelvin == last.kelvin:
-        return last.xyz_to_sensor
-    share = (1 / _kelvin(*xy) - 1 / last.kelvin) / (1 / first.kelvin - 1 / last.kelvin)
-    share = min(max(share, 0.0), 1.0)
-    return share * first.xyz_to_sensor + (1 - share) * last.xyz_to_sensor
-
-
-def _kelvin(x: float, y: float) -> float:
-    """Return the colour temperature of a light from its chromaticity, from 1,000 to 50,000 K.
-
-        n = (x - 0.3320) / (0.1858 - y);  T = 449 n^3 + 3525 n^2 + 6823.3 n + 5520.33
-
-    Source: mccamy1992, eq. 1
-    """
-    n = (x - 0.3320) / ((0.1858 - y) or 1e-9)
-    return min(max(449 * n**3 + 3525 * n**2 + 6823.3 * n + 5520.33, 1000.0), 50000.0)
-
-
-def without_light(to_linear: np.ndarray, xy: Sequence[float]) -> Float[Tensor, "3 3"]:
-    """Return LibRaw's matrix from sensor to linear RGB without the light that AsShotWhiteXY folds into it.
-
-    LibRaw multiplies the columns of xyz_to_sensor by the light's XYZ, relative to D65. The rows of the result sum to 1.
-    Raises `ValueError` for a light or a matrix that cannot be undone.
-    """
-    x, y = xy
-    xyz = torch.tensor([x, y, 1 - x - y], dtype=torch.float64) / torch.tensor(
-        [0.95047, 1.0, 1.08883], dtype=torch.float64
-    )
-    to_xyz = torch.tensor(color.LINEAR_TO_XYZ, dtype=torch.float64)
-    rows = torch.from_numpy(to_linear.astype(np.float64))
-    if not bool((xyz > 0).all()) or abs(float(torch.linalg.det(rows))) < 1e-9:
-        raise ValueError(f"a light of the chromaticity {x:g}, {y:g}")
-    to_sensor = torch.linalg.inv(rows) @ torch.linalg.inv(to_xyz) @ torch.diag(1 / xyz) @ to_xyz
-    matrix: Tensor = torch.linalg.inv(to_sensor / to_sensor.sum(1, keepdim=True))
-    return matrix
 
 
 # ---------------------------------------------------------------- what is only mentioned

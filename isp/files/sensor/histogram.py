@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt16
 
 from isp.files.findings import Finding
-from isp.files.mosaic import Black
+from isp.files.sensor.levels import Black
 
 MOST_OF_WHITE = 1.5  # times the white level: LibRaw's is often a little low, but never that much
 LEAST_OF_WHITE = 1 / 16
@@ -87,7 +88,7 @@ _STRAY = 2e-5  # share of pixels that may lie above it: hot pixels, or errors of
 _TOGETHER = 0.5  # share of the pixels in the peak with a neighbour in the peak: hot pixels lie alone
 _NEAR_WHITE = 0.99  # of the range: clipping above this is as good as at white
 _ALIKE = 0.01  # of the range: sites that clip at the same value
-_NOISELESS, _NOISY = 0.5, 0.1  # shares of neighbours with equal values: in a peak that is clipped, and elsewhere
+_FLAT, _VARIED = 0.5, 0.95  # shares of neighbours with equal values: of the clipped colour, and of the others there
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def white_of(
 ) -> tuple[float, list[Finding]]:
     """Return (the level at which the sensor clips: `white`, or a lower one at which pixels pile up; findings on that).
 
-    Clipping shows at the same value in two colours, or in one colour whose pixels there have no noise while others have.
+    Clipping shows at the same value in two colours, or in one colour that is flat where the others are not. If colours
+    clip at different values, the lowest is white for all, so that what is blown out stays neutral.
     """
     phases, widest = black.of_phases().ravel(), white - black.most()
     if widest <= 0:
@@ -114,22 +116,30 @@ def white_of(
         return white, []
     lowest = min(found, key=lambda peak: peak.level)
     alike = {pattern[peak.site] for peak in found if peak.level - lowest.level <= _ALIKE * widest}
-    if len(alike) < 2 and not _is_noiseless(raw, lowest):
+    if len(alike) < 2 and not any(_is_flat_alone(raw, peak, pattern) for peak in found):
         return white, []
-    tops = {pattern[site]: _top(counts[site]) for site in range(4)}
-    brighter = [letter for letter, top in tops.items() if top - lowest.highest > _ALIKE * widest]
-    colours = " and ".join(name for letter, name in _COLOURS.items() if letter in alike)
-    text = f"its {colours} pixels pile up at {lowest.level}, below the white level {white:g}"
+    text = f"its {_named({pattern[peak.site] for peak in found})} pixels pile up at {lowest.level}"
+    highest = max(found, key=lambda peak: peak.level).level
+    text += f" to {highest}" if highest - lowest.level > _ALIKE * widest else ""
+    text += f", below the white level {white:g}"
+    brighter = {
+        pattern[site]
+        for site, peak in enumerate(peaks)
+        if peak is None and _top(counts[site]) - lowest.highest > _ALIKE * widest
+    }
     if brighter:
-        names = " and ".join(name for letter, name in _COLOURS.items() if letter in brighter)
-        text += f", but {names} pixels are brighter; the white level stays, and blown-out areas may be tinted"
+        text += (
+            f", but {_named(brighter)} pixels are brighter; the white level stays, and blown-out areas may be tinted"
+        )
         return white, [Finding("white", "warning", text, "white level doubtful")]
     text += f"; using {lowest.level} for white"
     consequence = "white level lowered to where its pixels pile up"
     return float(lowest.level), [Finding("white", "warning", text, consequence)]
 
 
-_COLOURS = {"R": "red", "G": "green", "B": "blue"}
+def _named(letters: Iterable[str]) -> str:
+    names = [name for letter, name in (("R", "red"), ("G", "green"), ("B", "blue")) if letter in letters]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _top(counts: Int[np.ndarray, " 65536"]) -> int:
@@ -169,14 +179,14 @@ def _lie_together(values: UInt16[np.ndarray, "h w"], lowest: int) -> bool:
     return int(np.count_nonzero(high & beside)) >= _TOGETHER * int(np.count_nonzero(high))
 
 
-def _is_noiseless(raw: UInt16[np.ndarray, "h w"], peak: _Peak) -> bool:
-    """Return whether neighbours have equal values in the peak, but not below it."""
-    values = raw[peak.site // 2 :: 2, peak.site % 2 :: 2]
-    left, right = values[:, :-1], values[:, 1:]
-    equal, high = left == right, np.minimum(left, right) >= peak.lowest
-    bright = (np.maximum(left, right) < peak.lowest) & (np.minimum(left, right) >= peak.lowest // 4)
-    pairs_below = int(np.count_nonzero(bright))
-    if pairs_below < 10 * _LEAST_PIXELS:
-        return False
-    clipped = int(np.count_nonzero(equal & high)) / max(1, int(np.count_nonzero(high)))
-    return clipped >= _NOISELESS and int(np.count_nonzero(equal & bright)) / pairs_below <= _NOISY
+def _is_flat_alone(raw: UInt16[np.ndarray, "h w"], peak: _Peak, pattern: str) -> bool:
+    """Return whether neighbours in the peak have equal values, but those of other colours beside them have not."""
+    sites = [raw[site // 2 :: 2, site % 2 :: 2] for site in range(4)]
+    height, width = (min(sides) for sides in zip(*(values.shape for values in sites), strict=True))
+    sites = [values[:height, :width] for values in sites]
+    own = sites[peak.site]
+    high = np.minimum(own[:, :-1], own[:, 1:]) >= peak.lowest
+    pairs = max(1, int(np.count_nonzero(high)))
+    equal = [int(np.count_nonzero((values[:, :-1] == values[:, 1:]) & high)) / pairs for values in sites]
+    others = [share for share, letter in zip(equal, pattern, strict=True) if letter != pattern[peak.site]]
+    return equal[peak.site] >= _FLAT and max(others) <= _VARIED
