@@ -69,11 +69,6 @@ def colours_of(path: Path, picture: Picture, tags: Mapping[str, Any]) -> Colours
     return _colours(opened(path).stated, picture, tags)
 
 
-def to_srgb(picture: Picture, transform: Transform) -> Picture:
-    """Convert a picture to sRGB; colours outside of sRGB end on its border."""
-    return transform(picture)
-
-
 def _colours(stated: Stated, picture: Picture, tags: Mapping[str, Any]) -> Colours:
     """Return the colours by the statement that counts most: cICP, iCCP, sRGB, gAMA, cHRM (PNG, third edition, 4.3)."""
     if stated.code_points:

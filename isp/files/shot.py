@@ -57,7 +57,7 @@ def read_photograph(path: Path) -> Photograph:
     if colours.finding.severity == "warning" or colours.transform is not None:
         notes.append(f"{path}: {colours.finding.text}")
     if colours.transform is not None:
-        upright_picture = icc.to_srgb(upright_picture, colours.transform)
+        upright_picture = colours.transform(upright_picture)
     if unread:
         notes.append(f"{path}: expected readable EXIF, got damaged EXIF, so ignored")
     known = {field: value for field, value in optics_of(tags).items() if value is not None}

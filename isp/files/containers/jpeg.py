@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from typing import Any
 
+from isp.files import tiff
 from isp.files.containers.contents import Contents, Stated, check_filled, check_size, damaged, refused
 
 START, END = b"\xff\xd8\xff", b"\xff\xd9"
+MOST_SEGMENTS = 2**16
 MOST_RUNS = 1000  # restart intervals that are decoded one by one
 MOST_SCANS = 100  # each takes time; cameras and programs write 1 to 12
 HARMLESS = 16  # bytes that may be left over behind the coded ones; some cameras fill up words
@@ -31,8 +33,8 @@ _WITHOUT_CONTENT = {0x01, *range(0xD0, 0xD9)}
 # JFIF and Adobe segments decide whether the channels are YCbCr.
 _FOR_PIXELS = {_BASELINE, _EXTENDED, _PROGRESSIVE, _HUFFMAN, _QUANTIZATION, _INTERVAL, _JFIF, _ADOBE, _SCAN}
 # Decoders skip foreign bytes and any number of FF before a marker. FF 00 is a coded byte; restarts are part of a scan.
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-# Searching for FF alone is forty times as fast as searching for any number of FF.
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+# One FF is enough: a search for any number of them takes forty times as long, and for ever in a file of nothing else.
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 # A decoder looks up to 8 bytes ahead. Ones are no code, so hardly any missing block can be made of them.
@@ -49,11 +51,12 @@ def contents(data: bytes, where: str) -> Contents:
     """
     head, scans = [data[:2]], list[_Scan]()
     frame: _Frame | None = None
-    interval, at = 0, 2
+    interval, at, count = 0, 2, 0
     while frame is None or not frame.whole():
         marker, start, end = _segment(data, at, where)
+        count += 1
         content, at = data[start:end], end
-        if marker == _END or len(scans) == MOST_SCANS:
+        if marker == _END or len(scans) == MOST_SCANS or count > MOST_SEGMENTS:
             raise damaged(where, "JPEG")
         if marker in _FOR_PIXELS:
             head.append(data[start - 4 : end])
@@ -89,11 +92,13 @@ def contents(data: bytes, where: str) -> Contents:
 
 
 def exif_block(data: bytes | mmap) -> bytes:
-    """Return the EXIF of a JPEG file, empty if it has none. It may stand behind other segments of any number and length."""
-    for marker, start, end in _segments(data):
-        if marker == _EXIF and data[start : start + 5] == b"Exif\0":
-            return data[start + 6 : end]
-    return b""
+    """Return the EXIF of a JPEG file, empty if it has none. It may stand behind other segments of any number and length.
+
+    If there are several, it is the first that is a TIFF structure.
+    """
+    parts = (data[start:end] for marker, start, end in _segments(data) if marker == _EXIF)
+    blocks = [part[6:] for part in parts if part.startswith(b"Exif\0")]
+    return next((block for block in blocks if block[:4] in tiff.STARTS), blocks[0] if blocks else b"")
 
 
 def _profile(data: bytes) -> bytes:
@@ -129,7 +134,7 @@ def _segments(data: bytes | mmap) -> Iterator[tuple[int, int, int]]:
     """Yield every segment before the first scan, as far as they can be read."""
     at = 2
     try:
-        while at < len(data):
+        for _ in range(MOST_SEGMENTS):
             marker, start, at = _segment(data, at, "")
             if marker in (_SCAN, _END):
                 return

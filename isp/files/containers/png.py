@@ -10,6 +10,7 @@ from mmap import mmap
 from isp.files.containers.contents import Contents, Stated, check_filled, check_size, damaged, refused
 
 START = b"\x89PNG\r\n\x1a\n"
+MOST_CHUNKS = 2**20
 MOST_PROFILE = 2**24  # bytes of an unpacked colour profile; a few kB of zlib can hold gigabytes
 _DEFLATE = 1032  # the largest factor by which deflate packs
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # {colour type: channels}
@@ -69,7 +70,9 @@ def exif_block(data: bytes | mmap) -> bytes:
 def _chunks(data: bytes | mmap) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start and end of the content) of every chunk up to the end marker, as far as the file goes."""
     at = len(START)
-    while at + 12 <= len(data):
+    for _ in range(MOST_CHUNKS):
+        if at + 12 > len(data):
+            return
         length, name = struct.unpack_from(">I4s", data, at)
         if at + 12 + length > len(data):
             return

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from PIL import Image, ImageCms
 from isp.files import decoders, icc
 from isp.files.containers import jpeg, kinds
 from isp.files.containers.contents import MOST_PIXELS
+from isp.files.exif import read_tags
 from isp.files.pictures import decode_jpeg, encode_jpeg, read_image, write_image
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
@@ -202,6 +204,23 @@ def test_every_scan_must_be_there(tmp_path, case):
         rest = scans[:missing] + scans[missing + 1 :]
         assert "expected a whole JPEG file" in refused(tmp_path, b"".join(rest) + END), missing
         assert "expected a whole JPEG file" in refused(tmp_path, b"".join(scans[:missing]) + END), missing
+
+
+ENDLESS = {
+    "JPEG of nothing but FF": b"\xff\xd8" + b"\xff" * 3_000_000 + b"\0",
+    "JPEG of coded FF": b"\xff\xd8" + b"\xff\0" * 2_000_000,
+    "JPEG of empty segments": b"\xff\xd8" + b"\xff\xfe\0\2" * 1_000_000 + JPEGS["baseline"],
+    "JPEG of end markers": JPEGS["baseline"][:-2] + b"\xff\xff" * 2_000_000,
+    "PNG of empty chunks": b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"") * 1_100_000,
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_files_of_many_empty_parts_take_bounded_time(tmp_path, case):
+    begun = time.process_time()
+    refused(tmp_path, ENDLESS[case])
+    assert read_tags(tmp_path / "picture") == ({}, [])
+    assert time.process_time() - begun < 30  # some would take hours
 
 
 def test_many_scans_take_bounded_time(tmp_path):

@@ -93,6 +93,12 @@ def test_exif_is_found_behind_other_segments(tmp_path, before, order):
     assert shot.optics == OPTICS and shot.orientation == 6 and shot.picture.shape == (24, 40, 3)
 
 
+def test_of_several_exif_segments_the_first_sound_one_counts(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(app1(b""), app1(b"no TIFF at all"), app1(EXIF), app1(block({274: ("H", 3)}))))
+    assert orientation_of(read_tags(path)[0]) == 6 and read_image(path).shape == (40, 24, 3)
+
+
 def test_exif_of_a_png_and_a_tiff_is_found(tmp_path):
     file = io.BytesIO()
     Image.fromarray(PICTURE).save(file, "PNG")
