@@ -139,7 +139,9 @@ def _check_structure(file: h5py.File) -> None:
 
 def _text(file: h5py.File, name: str) -> str:
     found = file.attrs.get(name, "" if name == "raw_id" else None)
-    if not isinstance(found, str):
+    if isinstance(found, bytes):
+        return found.decode()
+    if not isinstance(found, str):  # as pairs written before have it
         raise ValueError(f"no text in the attribute {name}")
     return found
 
@@ -166,9 +168,10 @@ def write(
         for name, pixels in (("raw", raw), ("srgb", srgb)):
             chunks = tuple(min(side, TILE) for side in pixels.shape[:2]) + pixels.shape[2:]
             file.create_dataset(name, data=pixels, chunks=chunks, fletcher32=True, track_times=False)
-        file.attrs["camera"] = camera.to_json()
-        file.attrs["source"] = source
-        file.attrs["raw_id"] = raw_id
+        for name, text in (("camera", camera.to_json()), ("source", source), ("raw_id", raw_id)):
+            encoded = text.encode()
+            # Of a fixed length, because HDF5 keeps texts of any length apart, without a checksum.
+            file.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
     replace_file(path, content.getvalue())
 
 
