@@ -121,21 +121,6 @@ def _recipe_of(folder: Path, owner: Identity) -> dict[str, Any] | None:
     return None
 
 
-def other_versions(folder: Path) -> list[str]:
-    """The packages of which the shards in `folder` were made with another version than this run has, in words."""
-    now = identities.versions()
-    found: dict[str, set[str]] = {}
-    for path in shards_in(folder):
-        with suppress(OSError), open_shard(path) as shard:
-            for package in now.keys() | shard.versions.keys():
-                then = shard.versions.get(package, "none")
-                if then != now.get(package, "none"):
-                    found.setdefault(package, set()).add(then)
-    return [
-        f"{package} {', '.join(sorted(found[package]))}, now {now.get(package, 'none')}" for package in sorted(found)
-    ]
-
-
 def versions_in(folder: Path) -> dict[str, list[str]]:
     """Every version of the code and of each library that the shards in `folder` were made with, by package."""
     found: dict[str, set[str]] = {}
@@ -144,6 +129,19 @@ def versions_in(folder: Path) -> dict[str, list[str]]:
             for package, then in shard.versions.items():
                 found.setdefault(package, set()).add(then)
     return {package: sorted(found[package]) for package in sorted(found)}
+
+
+def other_versions(folder: Path) -> list[str]:
+    """The packages of which the shards in `folder` were made with other versions than this run has, in words."""
+    then, now = versions_in(folder), identities.versions()
+    if not then:
+        return []
+    found = []
+    for package in sorted(now.keys() | then.keys()):
+        mine = now.get(package, "none")
+        if others := [each for each in then.get(package, ["none"]) if each != mine]:
+            found.append(f"{package} {', '.join(others)}, now {mine}")
+    return found
 
 
 def _move_aside(folder: Path, owner: Identity) -> Path:

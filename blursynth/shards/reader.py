@@ -16,6 +16,7 @@ from h5py import h5s
 
 from blursynth.shards import structure
 from blursynth.shards.format import RECORD, SIGNATURE, number_of
+from blursynth.shards.header import header_of
 from blursynth.shards.record import record_in
 from isp.files import places
 
@@ -83,7 +84,7 @@ class Shard:
 
     def __init__(self, path: Path, file: h5py.File, size: int) -> None:
         """Of an opened file of `size` bytes. Raises `ValueError` that names what differs from the format."""
-        header = structure.header_of(file)
+        header = header_of(file)
         per_shard = header.recipe["samples_per_shard"]
         number = number_of(path.name)
         if number is not None and header.first_index != number * per_shard:

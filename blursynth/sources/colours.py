@@ -1,4 +1,4 @@
-"""The colour profiles of source pictures, for a note to the user: reading a clip converts its pictures to sRGB."""
+"""What the user is told on the colours of source pictures: reading a clip converts its pictures to sRGB."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from blursynth.sources.walk import counted
-from isp.files.icc import profile_name
+from isp.files.icc import remark_on
 
-_MOST = 256  # headers that are looked at: more would take as long as the search for the files
+_MOST = 64  # files that are looked at, each of which is read: more would take longer than the search for the files
+_KINDS = 5  # of remarks, the most frequent ones
 
 
-def profiles_in(paths: Iterable[Path]) -> list[str]:
-    """Return a sentence that counts the profiles other than sRGB in these pictures; no sentence if there is none.
+def remarks_on(paths: Iterable[Path]) -> list[str]:
+    """Return a sentence for each kind of picture that is not in sRGB, with their number; none if all of them are.
 
-    Of more than 256 pictures, 256 are looked at, evenly spaced.
+    Of more than 64 pictures, 64 are looked at, evenly spaced.
     """
     pictures = sorted(paths)
     chosen = [pictures[at * len(pictures) // _MOST] for at in range(_MOST)] if len(pictures) > _MOST else pictures
-    names = Counter(name for name in map(profile_name, chosen) if name and "srgb" not in name.lower())
-    among = f" (of {_MOST} pictures looked at)" if len(pictures) > _MOST else ""
-    return [f"colour profiles that are converted to sRGB: {counted(names)}{among}"] if names else []
+    remarks = Counter(remark for remark in map(remark_on, chosen) if remark)
+    return [
+        f"colours of {count} of {len(chosen)} pictures{' looked at' if len(pictures) > _MOST else ''}: {remark}"
+        for remark, count in remarks.most_common(_KINDS)
+    ]

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from blursynth.sources.clips import Files, Footage, footage_of
-from blursynth.sources.colours import profiles_in
+from blursynth.sources.colours import remarks_on
 from blursynth.sources.numbering import Numbering, numbering_of
 from blursynth.sources.sides import take_sharp_side
 from blursynth.sources.source import SourceModel, given
@@ -73,7 +73,7 @@ class Frames(SourceModel):
         )
         found.notes += listed("gaps in the numbering, which no window bridges", gaps)
         found.notes += listed("frames that are not numbered 1, 2, 3", _steps(clips))
-        found.notes += profiles_in(window.folder / window.sharp for window in windows)
+        found.notes += remarks_on(window.folder / window.sharp for window in windows)
         return footage_of(windows, found.skipped, self.pairs_per_window * len(windows), found.notes)
 
     def _windows(self, run: tuple[str, ...]) -> list[tuple[str, ...]]:

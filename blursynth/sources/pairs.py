@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from blursynth.sources.clips import Files, Footage, footage_of
-from blursynth.sources.colours import profiles_in
+from blursynth.sources.colours import remarks_on
 from blursynth.sources.source import SourceModel, given
 from blursynth.sources.walk import find
 
@@ -47,7 +47,7 @@ class Pairs(SourceModel):
                 raise ValueError(f"{data}: expected {expected}, got no {', '.join(missing)}; copy the data again")
         if strangers := triples.count(None):
             found.skipped["image of no pair"] = strangers
-        found.notes += profiles_in(pair.folder / pair.sharp for pair in pairs)
+        found.notes += remarks_on(pair.folder / pair.sharp for pair in pairs)
         return footage_of(pairs, found.skipped, len(pairs), found.notes)
 
 

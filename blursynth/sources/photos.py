@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from blursynth.sources.clips import Files, Footage, footage_of
-from blursynth.sources.colours import profiles_in
+from blursynth.sources.colours import remarks_on
 from blursynth.sources.sides import take_sharp_side
 from blursynth.sources.source import SourceModel
 from blursynth.sources.walk import Found, find
@@ -40,5 +40,5 @@ class Photos(SourceModel):
             folder, found = data.absolute(), find(data, self.pattern)
             take_sharp_side(found, self.pattern)
         photos = [Files(name, folder, (name,), name) for name in found.names]
-        found.notes += profiles_in(folder / name for name in found.names)
+        found.notes += remarks_on(folder / name for name in found.names)
         return footage_of(photos, found.skipped, self.pairs_per_photo * len(photos), found.notes)

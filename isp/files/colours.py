@@ -26,7 +26,7 @@ BT_2020 = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
 ADOBE_RGB = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 ADOBE_RGB_EXPONENT = 563 / 256
 _D50 = (0.9642, 1.0, 0.8249)  # of the ICC: the white of all profiles
-# Bradford cone responses. Source: ICC.1:2022, annex E.3
+# Bradford cone responses. Source: lam1985, in Lindbloom's notation
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _AT_ONCE = 2**20  # pixels that are converted together
 _LEVELS = 9  # of each channel, in the colours that decide whether a space is sRGB

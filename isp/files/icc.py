@@ -189,17 +189,17 @@ def _by_lcms(picture: UInt8[np.ndarray, "h w 3"], transform: ImageCmsTransform) 
     return result
 
 
-def profile_name(path: Path) -> str:
-    """Return the name of the colour profile in the PNG, JPEG or TIFF at `path`, "" if it has none or cannot be read."""
-    from PIL import ImageCms
+def remark_on(path: Path) -> str:
+    """Return what is worth saying on the colours of the picture at `path`, which is not decoded.
 
+    It is "" for sRGB, for files that state nothing, and for files that `read_srgb` refuses for another reason.
+    """
     try:
-        content = opened(path).stated.profile
-        if not content:
-            return ""
-        return _plain(ImageCms.ImageCmsProfile(io.BytesIO(content)).profile.profile_description or "unnamed")
-    except Exception:  # Pillow raises many types for damaged files; reading the picture says what is wrong
+        held = opened(path)
+    except (OSError, ValueError):
         return ""
+    found = _colours(held.stated, np.empty((0, 0, 3), np.uint8), tags_in(held.exif)[0])
+    return "" if found.finding.severity == "ok" and found.transform is None else found.finding.text
 
 
 def _plain(text: str) -> str:

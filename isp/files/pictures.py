@@ -68,8 +68,8 @@ def _upright_pixels(held: Contents, where: str) -> Picture:
     decoders.check_coded(held, where)  # first, so that its pictures and the one to return are not in memory together
     cv2 = decoders.opencv()
     # IMREAD_COLOR_RGB would save the swap, but returns unwritten memory for a 16-bit TIFF in OpenCV 5.0.0. imdecode
-    # refuses a truncated JPEG that imread fills with grey. OpenCV and exifread read a damaged orientation differently.
-    colour = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    # refuses a truncated JPEG that imread fills with grey. It turns nothing, because these bytes state no orientation.
+    colour = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH
     image = decoders.decoded(held.pixels, cv2.IMREAD_UNCHANGED if held.alpha else colour)
     if image is None and held.kind == "JPEG":
         raise damaged(where, "JPEG")

@@ -70,7 +70,7 @@ def test_photographs_are_converted_and_counted(tmp_path, name, suffix):
         pictures = clip.read()
         assert off(pictures.sharp) <= 2
         assert off(pictures.image[0]) <= 2
-    assert footage.notes == (f"colour profiles that are converted to sRGB: 2 {name}",)
+    assert footage.notes == (f"colours of 2 of 3 pictures: {name}; converted to sRGB",)
     assert footage.skipped == {}
 
 
@@ -79,7 +79,7 @@ def test_every_frame_is_converted(tmp_path):
         save(tmp_path / f"{number}.png", "Display P3")
     footage = Frames(window=3).open(tmp_path)
     assert [off(image) <= 2 for image in footage.clips[0].read().image] == [True] * 3
-    assert footage.notes == ("colour profiles that are converted to sRGB: 1 Display P3",)
+    assert footage.notes == ("colours of 1 of 1 pictures: Display P3; converted to sRGB",)
 
 
 def test_of_pairs_both_pictures_are_converted_and_the_mask_is_not(tmp_path):
@@ -105,8 +105,14 @@ def test_of_many_pictures_some_are_looked_at(tmp_path, monkeypatch):
     for number in range(10):
         save(tmp_path / f"{number}.png", "Display P3")
     monkeypatch.setattr(colours, "_MOST", 5)
+    assert Photos().open(tmp_path).notes == ("colours of 5 of 5 pictures looked at: Display P3; converted to sRGB",)
+
+
+def test_what_cannot_be_converted_is_told_before_it_is_read(tmp_path):
+    Image.fromarray(PLAIN).save(tmp_path / "a.png", icc_profile=b"no profile" * 20)
     assert Photos().open(tmp_path).notes == (
-        "colour profiles that are converted to sRGB: 5 Display P3 (of 5 pictures looked at)",
+        "colours of 1 of 1 pictures: expected a readable colour profile, got a damaged one; its values are assumed to be "
+        "sRGB",
     )
 
 

@@ -566,6 +566,16 @@ def test_strips_that_are_too_short_are_refused(tmp_path, case, which):
     assert "expected a whole TIFF file" in refused(tmp_path, bytes(short)) or case == "JPEG"
 
 
+def test_a_strip_is_not_filled_by_the_next_one(tmp_path):
+    """One strip states fewer bytes than its rows take, another more."""
+    data = bytearray(STRIPS["plain"])
+    assert len(strips_of(bytes(data))) > 3
+    for which, change in ((1, -600), (0, 600)):
+        at, form = _place_of_count(bytes(data), which)
+        struct.pack_into(form, data, at, struct.unpack_from(form, data, at)[0] + change)
+    assert "expected a whole TIFF file" in refused(tmp_path, bytes(data))
+
+
 def _place_of_count(data: bytes, which: int) -> tuple[int, str]:
     """Where the length of a strip stands, and its form."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
