@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from isp.files import colours, matrix_profile
 from isp.files.colours import Picture, Space
-from isp.files.containers.contents import Stated
+from isp.files.containers.contents import Contents, Stated
 from isp.files.exif import tags_in
 from isp.files.findings import Finding
 from isp.files.pictures import decoded, opened
@@ -53,11 +53,15 @@ def read_srgb(path: Path) -> tuple[Picture, Finding]:
     Raises `FileNotFoundError` for a missing file, `ValueError` for one that `read_image` refuses, for HDR (PQ, HLG), and for
     colours that cannot be converted: a profile of tables in 16 bits, unknown code points.
     """
-    held = opened(path)
-    picture = decoded(held, str(path))
+    return srgb_of(opened(path), str(path))
+
+
+def srgb_of(held: Contents, where: str) -> tuple[Picture, Finding]:
+    """Return the picture in `held` as `read_srgb` does; sentences about it start with `where`."""
+    picture = decoded(held, where)
     found = _colours(held.stated, picture, tags_in(held.exif)[0])
     if found.finding.severity == "fatal":
-        raise ValueError(f"{path}: {found.finding.text}")
+        raise ValueError(f"{where}: {found.finding.text}")
     return (picture if found.transform is None else found.transform(picture)), found.finding
 
 

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import UInt8, UInt16
 
 from isp.camera import Camera
-from isp.files import soundness, tiff
+from isp.files import icc, soundness, tiff
+from isp.files.containers.kinds import contents
 from isp.files.exif import model_of, optics_of, orientation_of, positive_number, read_tags
 from isp.files.findings import Finding
-from isp.files.pictures import decode_jpeg
 from isp.files.places import check_regular
 from isp.files.sensor import dng, filters
 from isp.files.sensor.given import Given
@@ -181,7 +181,9 @@ def find_embedded_jpeg(path: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"] | N
     if found.format is not rawpy.ThumbFormat.JPEG:
         return None, f"a {found.format.name}"
     try:
-        return decode_jpeg(found.data), ""
+        # Its EXIF tells Adobe RGB, as that of a JPEG of its own does.
+        picture, _ = icc.srgb_of(contents(bytes(found.data), "JPEG"), "JPEG")
+        return picture, ""
     except ValueError:
         return None, "a damaged JPEG"
 

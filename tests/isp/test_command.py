@@ -3,9 +3,12 @@
 import argparse
 import importlib
 import io
+import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -407,3 +410,36 @@ def test_no_file_of_ours_gets_the_number_of_a_closed_stream(closed: str) -> None
 def test_the_work_goes_on_if_nobody_reads_its_output() -> None:
     ended = run_door("[command.say('x' * 1000) for _ in range(1000)]; command.warn('all done')", shell="| head -1")
     assert ended.stderr == "all done\n"
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_full_disk_behind_a_stream_is_no_traceback(stream):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    code = (
+        "from isp import command; import sys; "
+        "sys.exit(command.door()(lambda argv: command.say('a') or command.refuse('b', 3))())"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {stream}>/dev/full', "sh", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if stream == "1":
+        assert done.returncode == command.BAD_DATA
+        assert (
+            done.stderr
+            == "stdout: No space left on device; what was written there is not whole, run the command again elsewhere\n"
+        )
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (3, "a\n", "")
+
+
+def test_json_is_json():
+    """Strict readers refuse Infinity, NaN and halves of surrogate pairs."""
+    value = {"\udcff": [math.inf, -math.inf, math.nan, 1.5, "\ud800", "a\nb", "\U0001f600", ("H\u00f6he", None, True)]}
+    expected = {"\\xff": [None, None, None, 1.5, "\\ud800", "a\nb", "\U0001f600", ["H\u00f6he", None, True]]}
+    text = command.json_of(value)
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == expected
+    json.loads(text)["\\xff"][4].encode()

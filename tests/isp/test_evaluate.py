@@ -135,3 +135,36 @@ def test_wrong_options_are_usage_errors(options, capsys):
     arguments = ["--isp", "rsblur/a7r3", "--virtual", "a7r3-virtual", *options]
     assert evaluate.main(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_damaged_pair_stops_no_table(folder, tmp_path, capsys):
+    """Its neighbours keep their figures, also with wrong parameters, whose draws are addressed by the place in the list."""
+    for name in ("0.h5", "1.h5", "2.h5"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "test.txt").write_text("0.h5\n1.h5\n2.h5\n")
+    (tmp_path / "1.h5").write_bytes((folder / "1.h5").read_bytes()[:2000])
+    arguments = ["--isp", "paramisp", "--data", str(tmp_path), "--wrong", "--json"]
+    assert evaluate.main(arguments) == 1
+    found, problem = capsys.readouterr()
+    assert problem.startswith(f"{tmp_path / '1.h5'}: expected a sound pair written by isp.prepare")
+    assert problem.splitlines()[-1] == "1 of 3 pairs could not be used; the figures are those of the others"
+    held_out = [pairs.Pair(folder / f"{at}.h5") for at in range(3)]
+    learned = isp.create("paramisp")
+    each = [evaluate.figures_of(learned, held_out[at], at, "paper", 0, torch.device("cpu"), ["iso"]) for at in (0, 2)]
+    table = evaluate.means([(camera, row) for camera, (row,) in each])
+    assert json.loads(found)["wrong iso"]["a7r3"]["srgb"] == pytest.approx(list(table["a7r3"]["srgb"]))
+
+
+def test_without_pairs_there_is_no_table(folder, capsys):
+    (folder / "val.txt").write_text("\n")
+    assert evaluate.main(["--isp", "rsblur/a7r3", "--data", str(folder), "--split", "val"]) == 1
+    out, problem = capsys.readouterr()
+    assert out == "" and "val.txt: expected names of pairs, got none; choose another --split" in problem
+
+
+def test_figures_that_are_none_are_no_figures(folder, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "measure", lambda *_: {"raw": (math.nan, 1.0)})
+    assert evaluate.main(["--isp", "rsblur/a7r3", "--data", str(folder), "--json"]) == 1
+    out, problem = capsys.readouterr()
+    assert json.loads(out) == {}
+    assert "(and 2 more pairs): expected finite pixels, got NaN" in problem

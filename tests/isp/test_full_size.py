@@ -138,3 +138,16 @@ def test_paramisp_ignores_a_reference_in_every_strategy():
     for strategy in camera_isp.strategies("forward", 1, 64, 48)[:2]:
         plain = strategy.run(bayer, camera, None, lambda work: None)
         assert torch.equal(strategy.run(bayer, camera, picture(64, 48), lambda work: None), plain)
+
+
+def test_the_limit_of_the_shell_counts():
+    """`ulimit -v` decides before the work begins, not after minutes of it."""
+    code = "from isp import full_size; print(full_size.budget_bytes('cpu'))"
+
+    def budget(limit):
+        command = ["sh", "-c", f'ulimit -v {limit}; exec {sys.executable} -c "{code}"']
+        return int(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+    small, large = budget(4_000_000), budget(6_000_000)
+    assert 0 < small < 0.8 * 4_000_000 * 1024
+    assert large <= small + 0.8 * 2_100_000 * 1024

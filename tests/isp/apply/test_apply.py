@@ -327,6 +327,71 @@ def test_results_carry_the_exif_that_matters(photo, out, form):
     assert read_image(made[0]).dtype == (np.uint16 if form == "png16" else np.uint8)
 
 
+GIVEN = ("--white-balance", "2,1.6", "--matrix", "1.6,-0.5,-0.1,-0.2,1.5,-0.3,0,-0.4,1.4")
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"matrix": None},
+        {"neutral": None, "matrix": None},
+        {"neutral": (1, 1, 1)},
+        {"neutral": (0, 0, 0)},
+        {"matrix": (1,) * 9},
+    ],
+    ids=str,
+)
+def test_matrix_and_white_balance_rescue_a_file_that_lacks_them(dng, photo, out, tmp_path, lacking):
+    """The result is that of a file that lacks nothing, with the same options."""
+    raw = 100 + photograph(64, 96, blur_px=2.0)[..., 1].astype(np.uint16) * 14
+    for name, options in (("whole", {}), ("poor", lacking)):
+        (tmp_path / f"{name}.dng").write_bytes(dng(raw, black=(100,) * 4, **options))
+        code, _, lines = run("forward", tmp_path / f"{name}.dng", *PAIR, "--out", out, *GIVEN)
+        assert code == DONE, lines
+        assert not any("white balance" in line for line in lines)
+        for command in ("inverse", "hdr"):
+            like = (
+                "--like",
+                tmp_path / f"{name}.dng",
+                *GIVEN,
+                "--force",
+                *(("--gains", "1") if command == "hdr" else ()),
+            )
+            assert run(command, photo(), *PAIR, *like, "--out", out / name)[0] == DONE
+    assert np.array_equal(read_image(out / "whole.png"), read_image(out / "poor.png"))
+    for result in ("photo.tif", "photo_hdr.png"):
+        assert np.array_equal(read_image(out / "whole" / result), read_image(out / "poor" / result))
+
+
+def test_equal_gains_are_taken_from_the_options(dng, out, tmp_path):
+    """Some sensors are balanced before their signal is digitised."""
+    raw = 100 + photograph(64, 96, blur_px=2.0)[..., 1].astype(np.uint16) * 14
+    (tmp_path / "shot.dng").write_bytes(dng(raw, black=(100,) * 4, neutral=(1, 1, 1)))
+    assert run("forward", tmp_path / "shot.dng", *PAIR, "--out", out, "--white-balance", "1,1")[0] == DONE
+    camera = read_raw(tmp_path / "shot.dng", white_balance=(1.0, 1.0, 1.0)).camera
+    assert camera.white_balance.tolist() == [[1, 1, 1]]
+
+
+def test_a_file_without_a_matrix_is_told_which_option_gives_it(dng, out, tmp_path):
+    (tmp_path / "shot.dng").write_bytes(dng(photograph()[..., 1].astype(np.uint16) * 15, matrix=None, black=(100,) * 4))
+    assert "--matrix" in refused(tmp_path / "shot.dng", "forward", tmp_path / "shot.dng", *PAIR, "--out", out)
+    code, _, lines = run("transfer", tmp_path / "x.png", "--to", "rsblur", "--from", "rsblur", "--from-camera", "s7")
+    assert code == USAGE  # transfer has no such option, so it does not name one
+    assert lines[-1].endswith("choose another camera") and "--matrix" not in lines[-1] and "--white-b" not in lines[-1]
+
+
+def test_the_levels_of_the_options_are_those_of_the_file(dng, out, tmp_path):
+    """Also if the file's own levels differ from site to site, so that its reader would apply them."""
+    raw = 200 + photograph(64, 96)[..., 1].astype(np.uint16) * 14
+    for name, black in (("right", (100,) * 4), ("wrong", (100, 180, 130, 60))):
+        (tmp_path / f"{name}.dng").write_bytes(dng(raw, black=black))
+        assert (
+            run("forward", tmp_path / f"{name}.dng", *PAIR, "--out", out, "--black", "100", "--white", "4000")[0]
+            == DONE
+        )
+    assert np.array_equal(read_image(out / "right.png"), read_image(out / "wrong.png"))
+
+
 # ---------------------------------------------------------------- transfer and hdr
 
 
@@ -648,6 +713,71 @@ def test_where_results_cannot_be_written_none_stay_and_no_more_is_tried(photo, o
     )
     assert not any(str(paths[1]) in line for line in lines)
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("at", ["mosaic", "sidecar", "preview"])
+@pytest.mark.parametrize("force", [False, True])
+def test_results_are_of_one_run_or_of_the_one_before(photo, out, monkeypatch, at, force):
+    """A new mosaic beside the sidecar of another run would be read with wrong levels."""
+    path = photo()
+    if force:
+        assert run("inverse", path, *PAIR, "--out", out)[0] == DONE
+    kept = {result: result.read_bytes() for result in out.glob("*")}
+    write, read = (one_file.sidecar, "write") if at == "sidecar" else (one_file, "write_image")
+    real = getattr(write, read)
+
+    def fails(target, *arguments, **options):
+        if at in ("sidecar", "mosaic") or target.name.endswith("_preview.png"):
+            raise OSError(28, "No space left on device", str(target))
+        return real(target, *arguments, **options)
+
+    monkeypatch.setattr(write, read, fails)
+    code, listed, lines = run("inverse", path, *PAIR, "--out", out, "--black", "77", *(("--force",) if force else ()))
+    assert (code, listed) == (BAD_DATA, [])
+    assert f"--out {out}: cannot write the results of {path}: No space left on device" in lines[-1]
+    assert {result: result.read_bytes() for result in out.glob("*")} == kept
+    assert not list(out.glob(".*"))
+
+
+def test_a_folder_in_place_of_a_result_is_named(photo, out):
+    (out / "photo_preview.png").mkdir(parents=True)
+    code, _, lines = run("inverse", photo(), *PAIR, "--out", out, "--force")
+    assert code == USAGE
+    assert lines == [
+        f"{out / 'photo_preview.png'}: expected the name of a file, got that of a folder; choose another --out"
+    ]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), cv2.error("(-4:Insufficient memory) Failed"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)  # fmt: skip
+def test_a_photograph_that_does_not_fit_into_memory_is_one_sentence(photo, out, monkeypatch, problem):
+    real = full_size.inverse
+
+    def inverse(camera_isp, srgb, camera, memory_bytes):
+        if srgb.shape[-1] > 100:
+            raise problem
+        return real(camera_isp, srgb, camera, memory_bytes)
+
+    monkeypatch.setattr(full_size, "inverse", inverse)
+    large, small = photo("large.png"), photo("small.png", photograph(40, 60))
+    code, listed, lines = run("inverse", large, small, *PAIR, "--out", out)
+    assert (code, [path.name for path in listed]) == (BAD_DATA, ["small.tif", "small.json", "small_preview.png"])
+    assert f"{large}: expected enough memory for its pixels, got too little; give less with --memory" in "\n".join(
+        lines
+    )
+
+
+def test_any_other_error_is_no_lack_of_memory(photo, out, monkeypatch):
+    """A mistake in the program must not be taken for a bad file."""
+    monkeypatch.setattr(full_size, "inverse", lambda *_: {}["a mistake"])
+    with pytest.raises(KeyError):
+        run("inverse", photo(), *PAIR, "--out", out)
 
 
 def test_an_interruption_is_130(photo, out, monkeypatch):

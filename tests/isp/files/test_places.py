@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isp.files.places import check_folder, check_regular, inside, read_bytes
+from isp.files.places import check_folder, check_regular, inside, read_bytes, writable_name
 
 
 @pytest.mark.parametrize("name", ["a.png", "scene 1/a.png", "..a", "a..b/c", "Höhe/ü.h5", "~", "-rf", "shard-00000.h5"])
@@ -87,3 +87,20 @@ def test_a_folder_or_a_place_for_one(tmp_path: Path) -> None:
             check_folder(tmp_path / name, "a place for shards")
     with pytest.raises(ValueError, match="expected a folder, got an error"):
         check_folder(tmp_path / ("long" * 100))
+
+
+@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
+def test_a_writable_name_can_be_written_and_listed(name: bytes) -> None:
+    found = writable_name(os.fsdecode(name))
+    assert len(found.encode()) <= 200
+    assert found.splitlines() in ([found], []) and found.strip(" ") == found
+    assert writable_name(found) == found
+
+
+@pytest.mark.parametrize("name", ["DSC_0001", "a b.c", "H\u00f6he", "\u65e5\u672c", "100 % (1)", "a\u200db"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert writable_name(name) == name
+
+
+def test_long_names_stay_apart() -> None:
+    assert writable_name("n" * 250 + "a") != writable_name("n" * 250 + "b")

@@ -1,5 +1,6 @@
 """Folders of RAW + JPEG: pictures are found on their mosaic to the pixel, or the reason is given."""
 
+import io
 import json
 import os
 import shutil
@@ -501,6 +502,20 @@ def test_colour_profiles_are_converted_and_said(place, run, tmp_path):
     warnings = {pair["name"]: pair["warnings"] for pair in found["pairs"]}
     assert not any("profile" in text for text in warnings["plain"])
     assert any("profile" in text and str(tmp_path / "data" / "odd.jpg") in text for text in warnings["odd"])
+    plain, wide = (pairs.Pair(tmp_path / "out" / f"{name}.h5").window(0, 0, 64, 64)[1] for name in ("plain", "wide"))
+    assert (plain - wide).abs().mean() > 0.02
+
+
+def test_the_jpeg_inside_is_converted_too(shot, dng, run, tmp_path):
+    content, picture = shot()
+    (tmp_path / "a.dng").write_bytes(content)
+    raw = read_raw(tmp_path / "a.dng").raw
+    for name, profile in (("plain", None), ("wide", swapped_profile())):
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", quality=92, icc_profile=profile)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.dng").write_bytes(dng(raw, jpeg=(stream.getvalue(), HEIGHT, WIDTH)))
+    assert record(run)[0] == 0
     plain, wide = (pairs.Pair(tmp_path / "out" / f"{name}.h5").window(0, 0, 64, 64)[1] for name in ("plain", "wide"))
     assert (plain - wide).abs().mean() > 0.02
 
