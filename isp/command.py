@@ -338,8 +338,8 @@ def lacks_memory(problem: BaseException) -> bool:
     """Whether `problem` says that the machine, or a limit of this process, did not give memory that was asked for."""
     if isinstance(problem, OSError) and problem.errno is not None:
         return problem.errno == errno.ENOMEM
-    if isinstance(problem, ValueError):  # a sentence of ours, which may quote such words
-        return False
+    if isinstance(problem, ValueError):  # a sentence of ours, which may quote such words; its cause tells
+        return isinstance(problem.__cause__, MemoryError)
     return isinstance(problem, MemoryError) or any(words in str(problem).lower() for words in _NO_MEMORY)
 
 

@@ -351,6 +351,14 @@ def test_what_is_no_lack_of_memory(problem) -> None:
     assert not command.lacks_memory(problem)
 
 
+def test_a_sentence_about_a_lack_of_memory_is_one() -> None:
+    """Or a recipe that skips bad pictures would skip one for which this machine is too small."""
+    sentence = ValueError("a.png: expected a picture that fits into memory, got 6500x6500 pixels")
+    sentence.__cause__ = MemoryError()
+    assert command.lacks_memory(sentence)
+    assert command.memory_sentence(sentence).startswith("expected enough memory, got none (a.png: expected a picture")
+
+
 def test_every_stream_is_inherited() -> None:
     """Or a file of a process that this one starts would get its number."""
     body = "assert all(map(os.get_inheritable, range(3)))"
