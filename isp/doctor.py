@@ -157,20 +157,21 @@ def _of_mosaic(path: Path) -> Iterator[Finding]:
 def _of_picture(path: Path, kind: str, tags: Mapping[str, Any], unread: Sequence[str]) -> Iterator[Finding]:
     from isp.files.exif import model_of, optics_of, orientation_of
     from isp.files.icc import colours_of
-    from isp.files.pictures import read_image
+    from isp.files.pictures import decoded, opened
 
     yield Finding("kind", "ok", f"picture, {kind}")
     yield _model(model_of(tags))
     yield orientation(orientation_of(tags))
     yield from (Finding("EXIF", "warning", text.removeprefix(f"{path}: "), "EXIF unreadable") for text in unread)
     try:
-        picture = read_image(path)
+        held = opened(path)
+        picture = decoded(held, str(path))
     except ValueError as problem:
         yield Finding("data", "fatal", str(problem).removeprefix(f"{path}: "))
         return
     height, width, _ = picture.shape
     yield Finding("size", "ok", f"{height}x{width} upright, {8 * picture.itemsize} bits")
-    on_colours = colours_of(path, picture, tags).finding
+    on_colours = colours_of(held, picture, tags).finding
     yield on_colours
     if on_colours.severity == "fatal":
         return

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8, UInt16
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from isp import color, tone
+from isp.files.orientation import Picture
 
-Picture = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 Matrix = Float[np.ndarray, "3 3"]
-Curve = Callable[
-    [Float[np.ndarray, " n"]], Float[np.ndarray, " n"]
-]  # from values of a file to linear light, both in [0, 1]
+# From values of a file to linear light, both in [0, 1].
+Curve = Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]
 
 # x and y of white, red, green and blue
 SRGB = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)

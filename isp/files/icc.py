@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from isp.files import colours, matrix_profile
-from isp.files.colours import Picture, Space
-from isp.files.containers.contents import Contents, Stated
+from isp.files.colours import Space
+from isp.files.containers.contents import Contents
 from isp.files.exif import tags_in
 from isp.files.findings import Finding
+from isp.files.orientation import Picture
 from isp.files.pictures import decoded, opened
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class Colours:
     finding: Finding
     transform: Transform | None = None
 
+    def converted(self, picture: Picture, where: str) -> Picture:
+        """Return `picture` in sRGB. Raises `ValueError`, which starts with `where`, if that is not possible."""
+        if self.finding.severity == "fatal":
+            raise ValueError(f"{where}: {self.finding.text}")
+        return picture if self.transform is None else self.transform(picture)
+
 
 def read_srgb(path: Path) -> tuple[Picture, Finding]:
     """Read the picture at `path`, upright, with its colours converted to sRGB; return it with the finding on its colours.
@@ -59,22 +66,17 @@ def read_srgb(path: Path) -> tuple[Picture, Finding]:
 def srgb_of(held: Contents, where: str) -> tuple[Picture, Finding]:
     """Return the picture in `held` as `read_srgb` does; sentences about it start with `where`."""
     picture = decoded(held, where)
-    found = _colours(held.stated, picture, tags_in(held.exif)[0])
-    if found.finding.severity == "fatal":
-        raise ValueError(f"{where}: {found.finding.text}")
-    return (picture if found.transform is None else found.transform(picture)), found.finding
+    found = colours_of(held, picture, tags_in(held.exif)[0])
+    return found.converted(picture, where), found.finding
 
 
-def colours_of(path: Path, picture: Picture, tags: Mapping[str, Any]) -> Colours:
-    """Return the colours of `picture`, the content of the PNG, JPEG or TIFF at `path`, by its profile or its EXIF `tags`.
+def colours_of(held: Contents, picture: Picture, tags: Mapping[str, Any]) -> Colours:
+    """Return the colours of `picture`, the decoded `held`, by the statement that counts most.
 
-    The finding is fatal if they cannot be converted to sRGB.
+    That is cICP, iCCP, sRGB, gAMA, cHRM (PNG, third edition, 4.3), and then the EXIF `tags`. The finding is fatal if they
+    cannot be converted to sRGB.
     """
-    return _colours(opened(path).stated, picture, tags)
-
-
-def _colours(stated: Stated, picture: Picture, tags: Mapping[str, Any]) -> Colours:
-    """Return the colours by the statement that counts most: cICP, iCCP, sRGB, gAMA, cHRM (PNG, third edition, 4.3)."""
+    stated = held.stated
     if stated.code_points:
         return _of_code_points(stated.code_points)
     if stated.profile:
@@ -198,7 +200,7 @@ def remark_on(path: Path) -> str:
         held = opened(path)
     except (OSError, ValueError):
         return ""
-    found = _colours(held.stated, np.empty((0, 0, 3), np.uint8), tags_in(held.exif)[0])
+    found = colours_of(held, np.empty((0, 0, 3), np.uint8), tags_in(held.exif)[0])
     return "" if found.finding.severity == "ok" and found.transform is None else found.finding.text
 
 

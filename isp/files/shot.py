@@ -16,8 +16,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from isp.files import icc, sidecar
-from isp.files.exif import model_of, optics_of, orientation_of, read_tags
-from isp.files.pictures import Picture, read_image, turned_back
+from isp.files.exif import model_of, optics_of, orientation_of, tags_in
+from isp.files.pictures import Picture, decoded, opened, read_image, turned_back
 from isp.files.raw import RAW_SUFFIXES, RawImage, find_embedded_jpeg, read_raw
 from isp.files.sensor.given import Given
 
@@ -48,27 +48,19 @@ def read_photograph(path: Path) -> Photograph:
     """
     if path.suffix.lower() in RAW_SUFFIXES:
         raise ValueError(f"{path}: expected a picture, got a RAW file; render it with isp.apply forward first")
-    upright_picture = read_image(path)
-    tags, unread = read_tags(path)
-    colours = icc.colours_of(path, upright_picture, tags)
-    if colours.finding.severity == "fatal":
-        raise ValueError(f"{path}: {colours.finding.text}")
+    held = opened(path)
+    upright_picture = decoded(held, str(path))
+    tags, unread = tags_in(held.exif)
+    colours = icc.colours_of(held, upright_picture, tags)
+    upright_picture = colours.converted(upright_picture, str(path))
     notes = []
     if colours.finding.severity == "warning" or colours.transform is not None:
         notes.append(f"{path}: {colours.finding.text}")
-    if colours.transform is not None:
-        upright_picture = colours.transform(upright_picture)
     if unread:
         notes.append(f"{path}: expected readable EXIF, got damaged EXIF, so ignored")
     known = {field: value for field, value in optics_of(tags).items() if value is not None}
     orientation = orientation_of(tags) or 1
-    return Photograph(
-        turned_back(upright_picture, orientation),
-        known,
-        orientation,
-        model_of(tags),
-        tuple(notes),
-    )
+    return Photograph(turned_back(upright_picture, orientation), known, orientation, model_of(tags), tuple(notes))
 
 
 def read_mosaic(

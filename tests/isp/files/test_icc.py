@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from isp import doctor
 from isp.apply import __main__ as apply
 from isp.files import icc
-from isp.files.pictures import read_image
+from isp.files.pictures import opened, read_image
 from isp.files.shot import read_photograph
 
 # Primaries in XYZ under D50, and the exponent of the curve
@@ -122,7 +122,7 @@ def test_no_damage_to_a_profile_makes_more_than_a_sentence(tagged):
         at = int(dice.integers(len(whole)))
         flipped = whole[:at] + bytes([whole[at] ^ (1 << int(dice.integers(8)))]) + whole[at + 1 :]
         path = tagged(content=whole[:at] if turn % 3 == 0 else flipped)
-        found = icc.colours_of(path, read_image(path), {})
+        found = icc.colours_of(opened(path), read_image(path), {})
         assert "\n" not in found.finding.text and found.finding.severity in ("ok", "warning")
 
 
@@ -366,7 +366,7 @@ def test_large_pictures_are_no_bombs(tagged):
     path = tagged(".jpg", picture=np.zeros((9600, 9600), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert icc.colours_of(path, scene(), {}).transform is not None
+        assert icc.colours_of(opened(path), scene(), {}).transform is not None
 
 
 def test_apply_and_doctor_say_it(tagged, tmp_path, capsys):
