@@ -368,6 +368,40 @@ def test_a_manifest_cannot_lead_elsewhere(copied):
         ShardDataset(folder)
 
 
+def work_of_opening(folder: Path, shards: int) -> int:
+    """How many calls it takes to open a folder whose manifest lists so many shards."""
+    manifest = json.loads((folder / folders.MANIFEST).read_text())
+    first, per_shard = manifest["shards"][0], manifest["recipe"]["samples_per_shard"]
+    names = [f"shard-{number:05d}.h5" for number in range(shards)]
+    for name in names[1:]:
+        (folder / name).unlink(missing_ok=True)
+        os.link(folder / names[0], folder / name)
+    entries = [first | {"shard": name, "first_index": at * per_shard} for at, name in enumerate(names)]
+    (folder / folders.MANIFEST).write_text(json.dumps(manifest | {"shards": entries}))
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        dataset = ShardDataset(folder)
+    finally:
+        sys.setprofile(before)
+    assert len(dataset) == shards * first["count"]
+    dataset.close()
+    return calls
+
+
+def test_the_work_of_opening_grows_with_the_number_of_shards(copied):
+    folder = copied()
+    work_of_opening(folder, 3)  # what is done once in a process
+    few, some, many = (work_of_opening(folder, shards) for shards in (100, 200, 800))
+    assert many - few < 1.5 * 7 * (some - few)  # a sum over all earlier shards would take 63 times as much
+
+
 def test_flipped_bit_is_not_read(copied):
     folder = copied()
     path = folder / "shard-00000.h5"
