@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections import Counter
@@ -66,7 +65,7 @@ def inspect(args: argparse.Namespace) -> int:
         found["contact_sheet"] = None
         refused = command.sentence_of(problem, "choose another place for the contact sheet with --out")
     if args.as_json:
-        command.say(json.dumps(found))
+        command.say(command.json_of(found))
     else:
         _print(found)
     return command.refuse(refused, BAD_DATA) if refused else DONE

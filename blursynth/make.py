@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -95,9 +94,8 @@ def make(args: argparse.Namespace) -> int:
         publish.remove_stale_parts(out)
         for aside in folders.set_strangers_aside(out):
             command.warn(command.shown(f"{aside}: was not written by blursynth, so it was renamed"))
-        others = folders.other_versions(out)
         jobs = folders.plan(recipe, identity, footage.clips, count, out, args.device)
-        if jobs and others:
+        if jobs and (others := folders.other_versions(out)):
             command.warn(command.shown(f"the shards here were made with {'; '.join(others)}"))
         with command.progress(sum(len(job.samples) for job in jobs), _progress_line) as advance:
             for receipt in processes.run(synthesis.fill, jobs, workers):
@@ -154,7 +152,7 @@ def _report_check(
         "out": str(out),
     }
     if args.as_json:
-        command.say(json.dumps(found))
+        command.say(command.json_of(found))
     else:
         command.say(
             f"recipe {recipe.name} is good: {len(footage.clips)} clips -> {count} pairs of "
@@ -202,7 +200,7 @@ def _report(manifest: dict[str, Any], jobs: Sequence[Job], out: Path, seconds: f
     if pairs:
         summary["contact_sheet"] = str(contact_sheet.write_contact_sheet(out))
     if args.as_json:
-        command.say(json.dumps(summary))
+        command.say(command.json_of(summary))
     else:
         rows = {
             "pairs": pairs,

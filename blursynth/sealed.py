@@ -13,6 +13,7 @@ from blursynth import synthesis
 from blursynth.executors import locks
 from blursynth.recipe import Recipe, bind
 from blursynth.shards import arrays, folders, publish
+from blursynth.shards.format import IDENTITY, MANIFEST
 from blursynth.shards.identity import Identity, identity_of, in_words, inputs_of
 from blursynth.shards.manifest import Manifest
 from blursynth.shards.reader import open_shard
@@ -45,12 +46,12 @@ class SealedFolder:
 
     def shard(self, name: str) -> Path:
         """The path of a shard that the manifest lists."""
-        return places.inside(self.path, name, folders.MANIFEST)
+        return places.inside(self.path, name, MANIFEST)
 
     def problems(self) -> dict[str, list[str]]:
         """What is wrong, by file; sound files do not appear."""
         found = {name: self._problems_of(name) for name in self.manifest.receipts}
-        found[folders.IDENTITY] = self._problems_of_identity()
+        found[IDENTITY] = self._problems_of_identity()
         for stray in folders.shards_in(self.path):
             if stray.name not in self.manifest.receipts:
                 found[stray.name] = [
@@ -80,7 +81,7 @@ class SealedFolder:
         try:
             owner = folders.owner_of(self.path)
         except ValueError as problem:
-            return [str(problem).removeprefix(f"{self.path / folders.IDENTITY}: ")]
+            return [str(problem).removeprefix(f"{self.path / IDENTITY}: ")]
         if owner is None:
             return ["is missing"]
         return [] if owner == self.manifest.identity else ["differs from the manifest"]
@@ -113,7 +114,7 @@ def repair(folder: SealedFolder, broken: Collection[str], data: Path | None, dev
     with locks.only_run_in(folder.path):
         publish.remove_stale_parts(folder.path)
         aside = folders.set_strangers_aside(folder.path)
-        if folders.IDENTITY in broken:
+        if IDENTITY in broken:
             folders.write_identity(folder.path, manifest.identity)
         for name in sound:
             manifest.receipts[name].write(listed[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +67,7 @@ def verify(args: argparse.Namespace) -> int:
         "notes": folder.notes(),
     }
     if args.as_json:
-        command.say(json.dumps(result))
+        command.say(command.json_of(result))
     else:
         whole = len(shards) - len(set(found) & set(shards))
         compared = f", {again} samples made again, {len(differing)} differences" if args.resynthesise else ""

@@ -116,9 +116,8 @@ def memory_errors() -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as problem:
-        text = str(problem)
-        if "allocate memory" in text or "out of memory" in text or "Insufficient memory" in text or "bad_alloc" in text:
-            raise MemoryError(text.splitlines()[0]) from problem
+        if command.lacks_memory(problem):
+            raise MemoryError(str(problem).partition("\n")[0]) from problem
         raise
 
 

@@ -141,7 +141,7 @@ def _text(file: h5py.File, name: str) -> str:
     found = file.attrs.get(name, "" if name == "raw_id" else None)
     if isinstance(found, bytes):
         return found.decode()
-    if not isinstance(found, str):  # as pairs written before have it
+    if not isinstance(found, str):  # a text of any length, as pairs written before have
         raise ValueError(f"no text in the attribute {name}")
     return found
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from blursynth import digests
 from blursynth.shards import identity as identities
 from blursynth.shards import publish
-from blursynth.shards.format import SCHEMA_VERSION, is_ours, name_of, number_of
+from blursynth.shards.format import (
+    IDENTITY,
+    MANIFEST,
+    MOST_BYTES_OF_MANIFEST,
+    SCHEMA_VERSION,
+    is_ours,
+    name_of,
+    number_of,
+)
 from blursynth.shards.identity import Identity
 from blursynth.shards.reader import is_of_another_program, open_shard
 from blursynth.shards.receipt import Receipt
@@ -23,11 +31,7 @@ from isp.files import places
 if TYPE_CHECKING:
     from blursynth.recipe import Recipe
 
-MANIFEST = "manifest.json"
-IDENTITY = "identity.json"
-
 _MOST_BYTES_OF_IDENTITY = 1 << 16
-_MOST_BYTES_OF_MANIFEST = 1 << 30  # of a million shards
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -110,7 +114,7 @@ def _owner_of_shards(folder: Path) -> Identity | None:
 def _recipe_of(folder: Path, owner: Identity) -> dict[str, Any] | None:
     """The recipe of the run that `folder` belongs to, from its manifest or a shard; `None` if neither can be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        content = places.read_bytes(folder / MANIFEST, "a manifest", _MOST_BYTES_OF_MANIFEST)
+        content = places.read_bytes(folder / MANIFEST, "a manifest", MOST_BYTES_OF_MANIFEST)
         recipe = json.loads(content)["recipe"]
         if digests.of_recipe(recipe) == owner.recipe:
             return dict(recipe)
@@ -196,7 +200,7 @@ def _is_strange(path: Path) -> bool:
         return not path.is_symlink()
     if is_shard:
         return not is_ours(path) or is_of_another_program(path)
-    content = places.read_bytes(path, "a document", _MOST_BYTES_OF_MANIFEST)
+    content = places.read_bytes(path, "a document", MOST_BYTES_OF_MANIFEST)
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):

@@ -45,6 +45,9 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LIBRARY_VERSIONS = ("v110", "v110")  # the oldest and the newest HDF5 whose file format is written
 TILE = 256
 
+MANIFEST, IDENTITY = "manifest.json", "identity.json"  # the documents of a folder of shards, beside them
+MOST_BYTES_OF_MANIFEST = 1 << 30  # of a million shards
+
 MOST_SAMPLES = 65536  # of one shard: the largest `samples_per_shard` of a recipe
 RECORD, SUMS = "record", "crc32"
 

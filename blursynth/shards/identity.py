@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PIXELS = 1
 
 DIGEST = re.compile("[0-9a-f]{64}")
-_PACKAGES = ("blursynth", "torch", "numpy", "scipy", "opencv-python", "opencv-python-headless", "h5py")
+_PACKAGES = ("blursynth", "torch", "numpy", "scipy", "opencv-python", "opencv-python-headless", "pillow", "h5py")
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from blursynth import digests
-from blursynth.shards import folders
-from blursynth.shards.format import FIRST_SCHEMA, MOST_SAMPLES, SCHEMA_VERSION, number_of
+from blursynth.shards.format import (
+    FIRST_SCHEMA,
+    MANIFEST,
+    MOST_BYTES_OF_MANIFEST,
+    MOST_SAMPLES,
+    SCHEMA_VERSION,
+    number_of,
+)
 from blursynth.shards.identity import Identity
 from blursynth.shards.receipt import Receipt
 from blursynth.shards.record import is_whole
 from isp.files import places
-
-_MOST_BYTES = 1 << 30  # of a million shards
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ class Manifest:
         Raises `ValueError` if there is none, or one that no run has written: one that names a file outside the folder or
         that is no shard, or the same shard twice.
         """
-        path = folder / folders.MANIFEST
+        path = folder / MANIFEST
         try:
-            content = places.read_bytes(path, "a manifest", _MOST_BYTES)
+            content = places.read_bytes(path, "a manifest", MOST_BYTES_OF_MANIFEST)
         except FileNotFoundError as cause:
             raise ValueError(
-                f"{folder}: expected a finished folder of shards, got no {folders.MANIFEST} there; run blursynth.make again "
+                f"{folder}: expected a finished folder of shards, got no {MANIFEST} there; run blursynth.make again "
                 "until it finishes"
             ) from cause
         try:
@@ -58,7 +62,7 @@ class Manifest:
         """Raise `ValueError` if a shard is listed with samples that a shard of its name cannot hold."""
         per_shard = self.recipe.get("samples_per_shard")
         if not is_whole(per_shard) or not 1 <= per_shard <= MOST_SAMPLES:
-            raise ValueError(_foreign(folder / folders.MANIFEST, f"samples_per_shard {per_shard!r:.40}"))
+            raise ValueError(_foreign(folder / MANIFEST, f"samples_per_shard {per_shard!r:.40}"))
         for name, receipt in self.receipts.items():
             first = (number_of(name) or 0) * per_shard
             if receipt.first_index != first or receipt.tried > per_shard:
@@ -66,7 +70,7 @@ class Manifest:
                     f"{name} with {receipt.tried} samples from {receipt.first_index} on, expected at most {per_shard} from "
                     f"{first} on"
                 )
-                raise ValueError(_foreign(folder / folders.MANIFEST, problem))
+                raise ValueError(_foreign(folder / MANIFEST, problem))
 
 
 def _foreign(path: Path, problem: object) -> str:
@@ -93,7 +97,7 @@ def _checked(folder: Path, document: Any) -> Manifest:
     receipts: dict[str, Receipt] = {}
     for entry in document["shards"]:
         receipt = Receipt.of_document(entry)
-        places.inside(folder, receipt.shard, folders.MANIFEST)
+        places.inside(folder, receipt.shard, MANIFEST)
         if receipt.shard in receipts:
             raise ValueError(f"{receipt.shard} twice")
         receipts[receipt.shard] = receipt

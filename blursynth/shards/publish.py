@@ -13,7 +13,7 @@ import socket
 from pathlib import Path
 
 from blursynth.executors.processes import is_alive
-from blursynth.shards.format import SIGNATURE, number_of
+from blursynth.shards.format import IDENTITY, MANIFEST, SIGNATURE, number_of
 
 # What network shares, FUSE and folders without permission to read answer to a sync of a folder.
 _CANNOT_SYNC = {
@@ -95,6 +95,6 @@ def _is_ours(part: Path, name: str) -> bool:
         begin = written.read(len(SIGNATURE))
     if name.endswith(".h5"):
         return number_of(name) is not None and begin in (SIGNATURE, b"", bytes(len(SIGNATURE)))  # HDF5 signs at the end
-    return (name in ("manifest.json", "identity.json") or number_of(name.removesuffix(".json")) is not None) and (
+    return (name in (MANIFEST, IDENTITY) or number_of(name.removesuffix(".json")) is not None) and (
         begin[:1] in (b"{", b"")
     )

@@ -136,12 +136,12 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "the name of a shard (shard-00000.h5)",
     ),
     "sha256": (lambda digest: isinstance(digest, str) and bool(DIGEST.fullmatch(digest)), "64 hexadecimal digits"),
-    "first_index": (lambda index: is_whole(index), "a whole number, 0 or more"),
+    "first_index": (is_whole, "a whole number, 0 or more"),
     "tried": (lambda tried: is_whole(tried) and 1 <= tried <= MOST_SAMPLES, f"1 to {MOST_SAMPLES}"),
     "count": (lambda count: is_whole(count) and count <= MOST_SAMPLES, f"0 to {MOST_SAMPLES}"),
     "blur_psnr_db": (lambda ratio: ratio is None or is_real(ratio), "a number, or null"),
     "saturated_share": (lambda share: is_real(share) and 0 <= share <= 1, "a number in [0, 1]"),
-    "skipped": (lambda skipped: is_list_of_skipped(skipped), "a list of samples with index, source and reason"),
+    "skipped": (is_list_of_skipped, "a list of samples with index, source and reason"),
 }
 
 

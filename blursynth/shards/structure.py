@@ -17,12 +17,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t, h5z
 
 from blursynth.shards import arrays
-from blursynth.shards.format import (
-    RECORD,
-    SUMS,
-    grid_of,
-    tile_of,
-)
+from blursynth.shards.format import RECORD, SUMS, grid_of, tile_of
 
 _MOST_BYTES_OF_RECORD = 1 << 20
 _MOST_NAMES = 64  # more objects than any schema has

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from blursynth.digests import digests_of
+from blursynth.digests import digests_of, joined
 from isp.files.icc import read_srgb
 from isp.files.pictures import Picture, read_image
 
@@ -48,7 +48,7 @@ class Files(NamedTuple):
 class Clip:
     """The files of one clip. It holds no pixels, so that it travels to a worker in a few hundred bytes.
 
-    digest   sha256 of the file; of several (frames, mask, target), sha256 over their joined hexadecimal digests
+    digest   of its files (frames, mask, target), as `blursynth.digests.joined` joins them
     """
 
     files: Files
@@ -105,8 +105,7 @@ def footage_of(
     digests = digests_of({path: None for files in ordered for path in files.paths()})
     clips, whole = [], hashlib.sha256()
     for files in ordered:
-        each = [digests[path] for path in files.paths()]
-        clip = Clip(files, each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest())
+        clip = Clip(files, joined([digests[path] for path in files.paths()]))
         whole.update(os.fsencode(f"{clip.name}\0{clip.digest}\n"))
         clips.append(clip)
     return Footage(tuple(clips), dict(sorted(skipped.items())), default_count, whole.hexdigest(), tuple(notes))

@@ -30,9 +30,8 @@ _SHARP = frozenset({"sharp", "gt", "target", "targets", "groundtruth", "clean", 
 _DEGRADED = frozenset({"input", "inputs", "lq", "degraded", "avg"})
 _COPY = frozenset({"bicubic", "downsampled"})
 _COMPANION = frozenset({"mask", "masks", "anaglyph", "kernel", "kernels", "ref", "flow"})
-_SAME_NAMES = frozenset(
-    {"train", "test", "source"}
-)  # too common to mean a side, unless its files are named as sharp ones
+# Too common to mean a side, unless their files are named as sharp ones.
+_SAME_NAMES = frozenset({"train", "test", "source"})
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval"})
 # What else the name of a side may say without meaning another scene.
 _DETAILS = _SPLITS | _COPY | {

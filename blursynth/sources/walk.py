@@ -16,20 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from blursynth.shards.format import IDENTITY, number_of
 from isp.files.pictures import IMAGE_SUFFIXES
+from isp.files.places import SERVICE_FOLDER
 
 _NAMED = 3  # how many places a sentence names before it only counts them
 
-# Folders that systems, network storage and photo software make for themselves: bins, thumbnails, snapshots, remains.
-_SERVICE_FOLDER = re.compile(
-    r"@eaDir|@tmp|@sharebin|@Recycle|@Recently-Snapshot|[.]@__thumb|[.]@upload_cache|[#~.](recycle|snapshots?)"
-    r"|[$]RECYCLE[.]BIN|RECYCLE[RD]|[.]Trash(es|-.+)?|[.]deleted|System Volume Information|FOUND[.]\d{3}|lost[+]found"
-    r"|__MACOSX|Network Trash Folder|Temporary Items|[.]TemporaryItems|[.]AppleDouble|[.]thumb(nail)?s?|[.]dtrash",
-    re.IGNORECASE,
-)
 _SERVICE_FILE = re.compile(r"SYNO(PHOTO|FILE|VIDEO|INDEX)_.*")  # thumbnails of a Synology NAS, copied out of @eaDir
-_OUR_IDENTITY = "identity.json"  # as blursynth.shards.folders has it, which loads h5py
-_OUR_SHARD = re.compile(r"shard-\d{5,}[.]h5")
 
 
 @dataclass
@@ -166,7 +159,7 @@ class _Walk:
     def _look_at(self, entry: os.DirEntry[str], place: _Place) -> None:
         name = entry.name
         hidden = name.startswith(".")
-        if hidden and not _SERVICE_FOLDER.fullmatch(name):
+        if hidden and not SERVICE_FOLDER.fullmatch(name):
             return
         if _is_folder(entry):
             self._enter(entry, place)
@@ -194,7 +187,7 @@ class _Walk:
                 self._count("linked folder")
             return
         if inside:
-            service = place.service or (name if _SERVICE_FOLDER.fullmatch(name) else "")
+            service = place.service or (name if SERVICE_FOLDER.fullmatch(name) else "")
             self._waiting.append(_Place(f"{place.prefix}{name}/", inside, service))
 
     def _leads_inside(self, link: str) -> bool:
@@ -230,9 +223,9 @@ def _holds_our_shards(path: Path, names: set[str]) -> bool:
 
     An identity.json alone does not say so: others use that name too.
     """
-    if _OUR_IDENTITY not in names or not any(map(_OUR_SHARD.fullmatch, names)):
+    if IDENTITY not in names or all(number_of(name) is None for name in names):
         return False
-    from blursynth.shards import folders
+    from blursynth.shards import folders  # loads h5py
 
     try:
         return folders.owner_of(path) is not None

@@ -23,12 +23,8 @@ _SENSITIVITIES = {
     1: (_STANDARD,), 2: (_RECOMMENDED,), 3: (_SPEED,), 4: (_RECOMMENDED, _STANDARD), 5: (_SPEED, _STANDARD),
     6: (_SPEED, _RECOMMENDED), 7: (_SPEED, _RECOMMENDED, _STANDARD),
 }  # fmt: skip
-_NUMBERS = {
-    "SensitivityType": 0x8830,
-    _STANDARD: 0x8831,
-    _RECOMMENDED: 0x8832,
-    _SPEED: 0x8833,
-}  # for old versions of exifread
+# Old versions of exifread know these tags by their numbers only.
+_NUMBERS = {"SensitivityType": 0x8830, _STANDARD: 0x8831, _RECOMMENDED: 0x8832, _SPEED: 0x8833}
 _SHORT_NUMBER = re.compile(r"[0-9./+\- \0]{1,60}")
 _MOST_APEX = 25  # 2**25 s are a year
 _MOST_READS, _LONGEST_READ = 2**16, 2**16  # sound files take up to some thousand reads of a few bytes

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import stat
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+# Folders that systems, network storage and photo software make for themselves: bins, thumbnails, snapshots, remains.
+SERVICE_FOLDER = re.compile(
+    r"@eaDir|@tmp|@sharebin|@Recycle|@Recently-Snapshot|[.]@__thumb|[.]@upload_cache|[#~.](recycle|snapshots?)"
+    r"|[$]RECYCLE[.]BIN|RECYCLE[RD]|[.]Trash(es|-.+)?|[.]deleted|System Volume Information|FOUND[.]\d{3}|lost[+]found"
+    r"|__MACOSX|Network Trash Folder|Temporary Items|[.]TemporaryItems|[.]AppleDouble|[.]thumb(nail)?s?|[.]dtrash",
+    re.IGNORECASE,
+)
 
 
 def inside(folder: Path, name: object, listed_in: object) -> Path:
@@ -68,6 +78,16 @@ _KINDS = {
 }  # fmt: skip
 
 
+def _kind_of(found: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+
+
+def _unreadable(path: Path, expected: str, cause: OSError | ValueError) -> ValueError:
+    """Return the refusal of a path that may not be looked at, or that no system can have."""
+    reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+    return ValueError(f"{path}: expected {expected}, got an error ({reason}); check the path")
+
+
 def check_regular(path: Path, expected: str = "a file") -> int:
     """Return the size in bytes of the regular file at `path`; links are followed.
 
@@ -79,11 +99,9 @@ def check_regular(path: Path, expected: str = "a file") -> int:
     except (FileNotFoundError, NotADirectoryError) as cause:
         raise FileNotFoundError(f"{path}: expected {expected}, got nothing there; check the path") from cause
     except (OSError, ValueError) as cause:
-        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
-        raise ValueError(f"{path}: expected {expected}, got an error ({reason}); check the path") from cause
+        raise _unreadable(path, expected, cause) from cause
     if not stat.S_ISREG(found.st_mode):
-        got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise ValueError(f"{path}: expected {expected}, a regular file, got {got}; check the path")
+        raise ValueError(f"{path}: expected {expected}, a regular file, got {_kind_of(found)}; check the path")
     return found.st_size
 
 
@@ -102,11 +120,9 @@ def check_folder(path: Path, expected: str = "a folder") -> None:
                 ) from cause
             continue
         except (OSError, ValueError) as cause:
-            reason = cause.strerror if isinstance(cause, OSError) else str(cause)
-            raise ValueError(f"{place}: expected {expected}, got an error ({reason}); check the path") from cause
+            raise _unreadable(place, expected, cause) from cause
         if not stat.S_ISDIR(found.st_mode):
-            got = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-            raise ValueError(f"{place}: expected {expected}, got {got}; check the path")
+            raise ValueError(f"{place}: expected {expected}, got {_kind_of(found)}; check the path")
         return
 
 
@@ -123,4 +139,4 @@ def read_bytes(path: Path, expected: str = "a file", most: int | None = None) ->
             # A read of `most` bytes would take that much memory before it reads any.
             return file.read(size)
     except OSError as cause:
-        raise ValueError(f"{path}: expected {expected}, got an error ({cause.strerror}); check the path") from cause
+        raise _unreadable(path, expected, cause) from cause

@@ -85,7 +85,7 @@ def read_raw(
     LibRaw's daylight gains replace white-balance gains that cannot be right (all equal, zero, negative, not a number,
     inverted), with a warning. If pixels pile up below the white level, white is where they do, with a warning. Black is
     per colour. If black differs from site to site, or if a DNG states gains for its pixels (GainMap, FixVignetteRadial),
-    the mosaic is corrected and brought to common levels (`isp.files.mosaic`). Optical values that are absent or 0 are
+    the mosaic is corrected and brought to common levels (`isp.files.sensor.levels`). Optical values that are absent or 0 are
     None.
 
     Raises `FileNotFoundError` for a missing file, `ValueError` for anything but a whole Bayer RAW file of a camera with a

@@ -251,8 +251,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.refuse(str(problem), command.USAGE)
     try:
         return _run(args, lists)
-    except (OSError, ValueError) as problem:
-        return command.refuse(command.sentence_of(problem), command.BAD_DATA)
     except KeyboardInterrupt:
         return command.refuse(f"{args.out}: interrupted; run the same command again to continue", command.INTERRUPTED)
 

@@ -11,10 +11,6 @@ from pathlib import Path
 # Sorted by how well they serve: cameras write JPEGs, some write TIFFs; a PNG is an export.
 PICTURE_KINDS = {".jpg": 0, ".jpeg": 0, ".tif": 1, ".tiff": 1, ".png": 2}
 UNREADABLE_PICTURES = frozenset({".heic", ".heif", ".hif", ".avif", ".webp", ".jxl", ".jp2", ".bmp", ".gif"})
-# Thumbnails, bins and snapshots of file servers and systems: they hold copies of what the user sees, or what he threw away.
-_HIDDEN = frozenset(
-    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
-)
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Found:
     others          the other regular files
     odd             what has such a suffix but is no regular file: [(path, what it is)]
     closed          subfolders that cannot be listed: [(path, why)]
-    hidden          how many files and folders were left out: names with a dot, thumbnails, bins
+    hidden          how many files and folders were left out: names with a dot, bins, thumbnails of file servers
     """
 
     raws: list[Path] = field(default_factory=list)
@@ -57,6 +53,8 @@ def collect(data: Path) -> Found:
 
 
 def _walk(data: Path, found: Found) -> Iterator[Path]:
+    from isp.files import places
+
     seen = {os.path.realpath(data)}
 
     def closed(problem: OSError) -> None:
@@ -64,7 +62,9 @@ def _walk(data: Path, found: Found) -> Iterator[Path]:
 
     for folder, subfolders, files in os.walk(data, onerror=closed, followlinks=True):
         here = Path(folder)
-        hidden = [name for name in (*subfolders, *files) if name.startswith(".") or name.lower() in _HIDDEN]
+        hidden = [
+            name for name in (*subfolders, *files) if name.startswith(".") or places.SERVICE_FOLDER.fullmatch(name)
+        ]
         found.hidden.extend(here / name for name in hidden)
         entered = {name: os.path.realpath(here / name) for name in sorted(subfolders) if name not in hidden}
         subfolders[:] = []

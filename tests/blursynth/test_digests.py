@@ -25,20 +25,6 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
     return folder / "blursynth" / "digests.json"
 
 
-@pytest.fixture
-def hashed(monkeypatch) -> list[str]:
-    """Names of the files that were read to be hashed."""
-    seen = []
-    original = hashlib.file_digest
-
-    def watched(content, kind):
-        seen.append(Path(content.name).name)
-        return original(content, kind)
-
-    monkeypatch.setattr(hashlib, "file_digest", watched)
-    return seen
-
-
 def write(path: Path, content: bytes = b"picture") -> Path:
     """A file that says of itself that it was written long ago."""
     path.parent.mkdir(parents=True, exist_ok=True)

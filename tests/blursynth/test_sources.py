@@ -47,20 +47,6 @@ def names(footage) -> list[str]:
     return [clip.name for clip in footage.clips]
 
 
-@pytest.fixture
-def hashed(monkeypatch) -> list[str]:
-    """Names of the files that were read to be hashed."""
-    seen = []
-    original = hashlib.file_digest
-
-    def watched(content, kind):
-        seen.append(Path(content.name).name)
-        return original(content, kind)
-
-    monkeypatch.setattr(hashlib, "file_digest", watched)
-    return seen
-
-
 # ---------------------------------------------------------------- photographs
 
 

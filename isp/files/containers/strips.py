@@ -21,14 +21,8 @@ _CHANNELS = {  # {(bits, colours): the numbers of channels that OpenCV reads cor
     (8, _GREY): (1,), (8, _RGB): (3, 4), (8, _PALETTE): (1,), (8, _YCBCR): (3,), (16, _GREY): (1,), (16, _RGB): (3, 4),
 }  # fmt: skip
 _PLAIN, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
-_FACTORS = {
-    _PLAIN: 1,
-    _LZW: 1310,
-    _JPEG: 1536,
-    _DEFLATE: 1032,
-    _OLD_DEFLATE: 1032,
-    _PACKBITS: 64,
-}  # the most that it packs
+# The largest factor by which each compression packs.
+_FACTORS = {_PLAIN: 1, _LZW: 1310, _JPEG: 1536, _DEFLATE: 1032, _OLD_DEFLATE: 1032, _PACKBITS: 64}
 _ORIENTATION, _TABLES, _PROFILE = 274, 347, 34675
 _AT_ONCE = 2**20  # bytes
 
