@@ -541,13 +541,18 @@ def strips_of(data: bytes) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("case", [case for case in STRIPS if "deflate" in case])
 def test_no_damage_to_a_deflated_strip_goes_unnoticed(tmp_path, case):
+    """Deflate fills its last byte up with bits that mean nothing; with another value of these, the pixels are right."""
     data, path = STRIPS[case], tmp_path / "a.tif"
+    right, dice, refused = read(tmp_path, data), np.random.Generator(np.random.PCG64(12)), 0
     for start, length in strips_of(data):
         for _ in range(40):
             spoilt = bytearray(data)
-            spoilt[start + int(DICE.integers(2, length))] ^= 1 << int(DICE.integers(8))
+            spoilt[start + int(dice.integers(2, length))] ^= 1 << int(dice.integers(8))
             path.write_bytes(spoilt)
-            assert outcome(path) is None
+            found = outcome(path)
+            assert found is None or np.array_equal(found, right)
+            refused += found is None
+    assert refused >= 40 * len(strips_of(data)) - 2
 
 
 @pytest.mark.parametrize("case", STRIPS)
