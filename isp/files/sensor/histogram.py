@@ -39,9 +39,10 @@ def levels(counts: Counts, black: Black, shown: str, white: float) -> tuple[bool
     pixels = max(1, int(counts.sum()))
     share_up_to = counts.sum(0).cumsum() / pixels
     least, low, middle, high, most = (int(np.searchsorted(share_up_to, share)) for share in _SHARES)
-    above, at_white = (1 - float(share_up_to[int(level)]) for level in (min(white, 65535), max(0, white - 1)))
     lowest, highest = black.least(), black.most()
-    below = float(share_up_to[math.ceil(lowest) - 1]) if lowest > 0 else 0.0
+    # A damaged file may state levels of any size.
+    above, at_white = (1 - float(share_up_to[_value(level)]) for level in (white, white - 1))
+    below = float(share_up_to[_value(math.ceil(lowest) - 1.0)]) if lowest > 0 else 0.0
     findings = [
         Finding("black", "ok", f"{shown}; {below:.2%} of the pixels are below"),
         Finding(
@@ -60,6 +61,11 @@ def levels(counts: Counts, black: Black, shown: str, white: float) -> tuple[bool
     else:
         return True, findings + _doubts(below, above, most, white)
     return False, [*findings, Finding("levels", "fatal", text)]
+
+
+def _value(level: float) -> int:
+    """Return the pixel value, 0..65535, at or next to a level."""
+    return int(min(max(level, 0), 65535))
 
 
 def _doubts(below: float, above: float, most: int, white: float) -> list[Finding]:
@@ -156,7 +162,7 @@ def _peak(
     for share in _PEAKS:
         width = max(1, round(share * widest))
         lowest = top - width + 1
-        if lowest - _BELOW * width <= black:
+        if lowest - _BELOW * width <= max(black, 0):
             return None  # too dark to tell
         piled = int(counts[lowest : top + 1].sum())
         below = int(counts[lowest - _BELOW * width : lowest].sum()) / _BELOW

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isp import cfa
 from isp.files.sensor import histogram
@@ -41,6 +43,21 @@ def recorded(sensor, pattern="RGGB", clip=(WHITE, WHITE, WHITE), noise=0.0):
 def white_of(raw, pattern="RGGB", white=WHITE, black=((BLACK,),)):
     counts = histogram.counts_of(raw)
     return histogram.white_of(raw, counts, pattern, uniform(black, *raw.shape), white)
+
+
+ANY = st.one_of(st.sampled_from([0.0, 65534.5, 65535.0, 65536.0]), st.floats(-1e12, 1e12))
+PLAIN = recorded(np.minimum(scene() * 3, 1), clip=(12000,) * 3)
+
+
+@given(tile=st.lists(ANY, min_size=4, max_size=4), white=ANY)
+def test_levels_of_any_size_are_judged(tile, white):
+    """A damaged file may state any: black in the millions stopped a whole batch."""
+    black = uniform([tile[:2], tile[2:]], *PLAIN.shape)
+    counts = histogram.counts_of(PLAIN)
+    is_sound, findings = histogram.levels(counts, black, "as stated", white)
+    assert is_sound == all(finding.severity != "fatal" for finding in findings)
+    found, _ = histogram.white_of(PLAIN, counts, "RGGB", black, white)
+    assert found <= white
 
 
 @pytest.mark.parametrize("noise", [0, 0.5])
